@@ -1,0 +1,131 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The house: one row a room. A room imports only rooms of a strictly lower floor; Tests/HouseTests reads this
+// table and the sources and holds it. See docs/architecture.md.
+
+/// Flags for every target. `pure` rooms hold values and decisions only, so they also get strict memory safety.
+let flags: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),  // SE-0335
+  .enableUpcomingFeature("MemberImportVisibility"),  // SE-0444
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),  // SE-0461
+  .treatAllWarnings(as: .error),
+]
+let pureFlags: [SwiftSetting] = flags + [.strictMemorySafety()]
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = [], pure: Bool = false) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: pure ? pureFlags : flags)
+}
+func main(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(name: name, dependencies: dependencies, swiftSettings: flags)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, swiftSettings: flags)
+}
+func library(_ name: String, _ pkgConfig: String, _ apt: String) -> Target {
+  .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+let floor0: [Target] = [
+  library("CLibUV", "libuv", "libuv1-dev"),
+  library("COpenSSL", "openssl", "libssl-dev"),
+  library("CSQLite", "sqlite3", "libsqlite3-dev"),
+]
+let floor1: [Target] = [
+  room("Base", [logging])
+]
+let floor2: [Target] = [
+  room("Wire", ["Base"], pure: true),
+  room("ObjectModel", ["Base"], pure: true),
+  room("EventLoop", ["Base", "CLibUV"]),
+  room("Identity", ["Base", "COpenSSL"]),
+  room("Store", ["Base", "CSQLite"]),
+]
+let floor3: [Target] = [
+  room("API", ["Base", "Wire", "ObjectModel"]),
+  room("Sync", ["Base", "Wire", "ObjectModel"], pure: true),
+  room("Transport", ["Base", "Wire", "EventLoop", "Identity", "COpenSSL"]),
+  room("ObjectLog", ["Base", "Store"]),
+]
+let floor4: [Target] = [
+  room("APIServer", ["Base", "Wire", "ObjectModel", "API", "ObjectLog"]),
+  room("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
+  room("APIClient", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
+  room("ContainerRuntime", ["Base", "ObjectModel", "EventLoop"]),
+  room("DeviceSDK", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
+]
+let floor5: [Target] = [
+  room("CloudControllers", ["Base", "ObjectModel", "API"]),
+  room("CloudScheduler", ["Base", "ObjectModel", "API"]),
+  room(
+    "CloudHub",
+    [
+      "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "ObjectLog",
+      "APIFace",
+    ]),
+  room(
+    "EdgeAgent",
+    [
+      "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "ObjectLog",
+      "APIServer", "APIFace", "ContainerRuntime",
+    ]),
+  room(
+    "DeviceServices",
+    ["Base", "Wire", "ObjectModel", "EventLoop", "Store", "API", "Transport", "APIClient", "DeviceSDK"]),
+  room("DeviceDrivers", ["Base", "ObjectModel", "EventLoop", "DeviceSDK"]),
+]
+let floor6: [Target] = [
+  room(
+    "CloudCore",
+    [
+      "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "ObjectLog",
+      "APIServer", "APIFace", "CloudControllers", "CloudScheduler", "CloudHub", logging,
+    ]),
+  room(
+    "EdgeCore",
+    [
+      "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "ObjectLog",
+      "APIServer", "APIFace", "ContainerRuntime", "EdgeAgent", logging,
+    ]),
+  room(
+    "DeviceCore",
+    [
+      "Base", "Wire", "ObjectModel", "EventLoop", "Store", "API", "Transport", "APIClient", "DeviceSDK",
+      "DeviceServices", logging,
+    ]),
+  room(
+    "CommandLine",
+    ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "API", "Transport", "APIClient", arguments, yams]),
+  room("TestKit", ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Transport", "ObjectLog"]),
+]
+let floor7: [Target] = [
+  main("cloudcore", ["CloudCore"]),
+  main("edgecore", ["EdgeCore"]),
+  main("devicecore", ["DeviceCore"]),
+  main("skerry", ["CommandLine"]),
+]
+let testTargets: [Target] = [
+  tests("Base")
+]
+
+let package = Package(
+  name: "skerry",
+  products: [],
+  traits: [
+    .trait(name: "Devices", description: "device-modbus; needs libmodbus-dev"),
+    .trait(name: "Fuzzing", description: "the fuzz targets; built with --sanitize=fuzzer"),
+    .default(enabledTraits: []),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-log.git", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser.git", exact: "1.8.2"),
+    .package(url: "https://github.com/jpsim/Yams.git", exact: "6.2.2"),
+  ],
+  targets: floor0 + floor1 + floor2 + floor3 + floor4 + floor5 + floor6 + floor7 + testTargets
+)

@@ -1,0 +1,55 @@
+/// Bytes are `[UInt8]` everywhere below the command line: immutable when `let`, shared by reference, no `Data`.
+package typealias Bytes = [UInt8]
+
+extension Collection where Element == UInt8 {
+  /// Lower-case hexadecimal, two digits a byte.
+  package var hex: String {
+    let digits: [UInt8] = Array("0123456789abcdef".utf8)
+    var out: [UInt8] = []
+    out.reserveCapacity(count * 2)
+    for byte in self {
+      out.append(digits[Int(byte >> 4)])
+      out.append(digits[Int(byte & 15)])
+    }
+    return String(decoding: out, as: UTF8.self)
+  }
+}
+
+extension [UInt8] {
+  /// The bytes that a hexadecimal string of even length names, or nil.
+  package init?(hex: some StringProtocol) {
+    let text = Array(hex.utf8)
+    guard text.count.isMultiple(of: 2) else { return nil }
+    self = []
+    reserveCapacity(text.count / 2)
+    for index in stride(from: 0, to: text.count, by: 2) {
+      guard let high = Self.nibble(text[index]), let low = Self.nibble(text[index + 1]) else { return nil }
+      append(high << 4 | low)
+    }
+  }
+
+  private static func nibble(_ ascii: UInt8) -> UInt8? {
+    switch ascii {
+    case 0x30...0x39: ascii - 0x30
+    case 0x61...0x66: ascii - 0x61 + 10
+    case 0x41...0x46: ascii - 0x41 + 10
+    default: nil
+    }
+  }
+
+  /// Appends an integer in network byte order.
+  package mutating func append<I: FixedWidthInteger>(bigEndian value: I) {
+    for shift in stride(from: I.bitWidth - 8, through: 0, by: -8) {
+      append(UInt8(truncatingIfNeeded: value >> I(shift)))
+    }
+  }
+}
+
+extension RandomAccessCollection where Element == UInt8, Index == Int {
+  /// The integer in network byte order at `offset` from the start; the caller has checked that it is there.
+  package func bigEndian<I: FixedWidthInteger>(at offset: Int, as: I.Type = I.self) -> I {
+    var value: I = 0
+    for index in 0..<(I.bitWidth / 8) { value = value << 8 | I(truncatingIfNeeded: self[startIndex + offset + index]) }
+    return value
+  }
+}

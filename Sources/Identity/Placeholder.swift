@@ -1,0 +1,1 @@
+// Identity: see docs/architecture.md

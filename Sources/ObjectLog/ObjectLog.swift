@@ -44,10 +44,13 @@ package struct StoredObject: Sendable, Hashable {
   package var statusRevision: UInt64
   /// Revision of the write that created it.
   package var createRevision: UInt64
+  /// Whether the value is kept sealed. Set when read; a follower seals what `apply` and `replace` bring with it.
+  package var sealed: Bool
   /// The object's last change: its resourceVersion.
   package var revision: UInt64 { max(bodyRevision, statusRevision) }
   package init(
-    body: Bytes, status: Bytes?, meta: Bytes, bodyRevision: UInt64, statusRevision: UInt64, createRevision: UInt64
+    body: Bytes, status: Bytes?, meta: Bytes, bodyRevision: UInt64, statusRevision: UInt64, createRevision: UInt64,
+    sealed: Bool = false
   ) {
     self.body = body
     self.status = status
@@ -55,6 +58,7 @@ package struct StoredObject: Sendable, Hashable {
     self.bodyRevision = bodyRevision
     self.statusRevision = statusRevision
     self.createRevision = createRevision
+    self.sealed = sealed
   }
 }
 

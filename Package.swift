@@ -111,7 +111,8 @@ let floor7: [Target] = [
   main("skerry", ["CommandLine"]),
 ]
 let testTargets: [Target] = [
-  tests("Base")
+  tests("Base"),
+  tests("Wire", ["Base"]),
 ]
 
 let package = Package(

@@ -14,9 +14,9 @@ package enum Value: Sendable, Hashable {
   /// then by bytes), so that encoding never sorts and equal objects have equal bytes. Lookup is O(log n).
   package struct Fields: Sendable, Hashable, Sequence {
     package typealias Member = (key: String, value: Value)
-    private var members: [Pair] = []
+    fileprivate var members: [Pair] = []
 
-    private struct Pair: Sendable, Hashable {
+    fileprivate struct Pair: Sendable, Hashable {
       var key: String
       var value: Value
     }
@@ -36,7 +36,8 @@ package enum Value: Sendable, Hashable {
         let middle = (low + high) / 2
         if Self.precedes(members[middle].key, key) { low = middle + 1 } else { high = middle }
       }
-      return (low, low < members.count && members[low].key == key)
+      // By bytes: Swift's `==` on strings would take a precomposed and a decomposed letter for one key.
+      return (low, low < members.count && !Self.precedes(key, members[low].key))
     }
 
     package var count: Int { members.count }
@@ -75,14 +76,14 @@ package enum Value: Sendable, Hashable {
       return true
     }
 
-    package func makeIterator() -> AnyIterator<Member> {
-      var index = 0
-      return AnyIterator {
-        guard index < members.count else { return nil }
-        defer { index += 1 }
-        return (members[index].key, members[index].value)
-      }
+    /// Walks the members in order; a plain struct, since encoding goes through here for every object.
+    package struct Iterator: IteratorProtocol {
+      private var members: IndexingIterator<[Pair]>
+      fileprivate init(_ fields: Fields) { members = fields.members.makeIterator() }
+      package mutating func next() -> Member? { members.next().map { ($0.key, $0.value) } }
     }
+
+    package func makeIterator() -> Iterator { Iterator(self) }
   }
 }
 

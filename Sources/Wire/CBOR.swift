@@ -1,0 +1,38 @@
+import Base
+
+/// The payload encoding of everything on the wire and in the store: CBOR (RFC 8949), core deterministic, over exactly
+/// JSON's data model. So equal values have equal bytes, and a decoder refuses every other spelling of them.
+package enum CBOR {
+  /// The one encoding of `value`.
+  package static func encode(_ value: Value) -> Bytes {
+    var writer = CBORWriter(reservingCapacity: 128)
+    writer.value(value)
+    return writer.bytes
+  }
+
+  /// The value of exactly one item; throws `invalidArgument` for anything else.
+  package static func decode(_ bytes: Bytes, limits: CBORLimits = CBORLimits()) throws(SkerryError) -> Value {
+    var reader = CBORReader(bytes, limits: limits)
+    let value = try reader.value()
+    try reader.finish()
+    return value
+  }
+
+  /// The index behind the item that starts at `offset`, found without decoding it.
+  package static func skip(_ bytes: Bytes, from offset: Int = 0) throws(SkerryError) -> Int {
+    var reader = CBORReader(bytes, in: offset..<bytes.count)
+    return try reader.skip().upperBound
+  }
+
+  /// The encoded member `key` of an encoded map, as it is; nil if there is none or the item is no map.
+  package static func member(_ key: String, of bytes: Bytes) throws(SkerryError) -> Bytes? {
+    var reader = CBORReader(bytes)
+    guard reader.next == .map else { return nil }
+    for _ in 0..<(try reader.map()) {
+      let found = try reader.text()
+      let range = try reader.skip()
+      if found == key { return Array(bytes[range]) }
+    }
+    return nil
+  }
+}

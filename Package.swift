@@ -112,6 +112,7 @@ let floor7: [Target] = [
 ]
 let testTargets: [Target] = [
   tests("Base"),
+  tests("Sync"),
   tests("Wire", ["Base"]),
 ]
 

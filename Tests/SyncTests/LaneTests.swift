@@ -1,0 +1,42 @@
+import Base
+import Sync
+import Testing
+
+@Suite struct LaneTests {
+  private func incarnation(_ byte: UInt8) throws -> Incarnation {
+    try #require(Incarnation(Bytes(repeating: byte, count: 16)))
+  }
+
+  @Test func aSinkAppliesOnlyWhatFollowsItsCursor() throws {
+    let id = try incarnation(1)
+    func batch(_ after: UInt64, _ through: UInt64) -> LaneBatch {
+      LaneBatch(incarnation: id, after: after, through: through, entries: [])
+    }
+    #expect(SinkDecision.decide(batch(5, 9), cursor: 5) == .apply)
+    #expect(SinkDecision.decide(batch(0, 5), cursor: 5) == .duplicate)
+    #expect(SinkDecision.decide(batch(3, 7), cursor: 5) == .outOfOrder)
+    #expect(SinkDecision.decide(batch(7, 9), cursor: 5) == .outOfOrder)
+  }
+
+  @Test func olderIncarnationsGoFirstAndTheWindowHolds() throws {
+    let (old, new) = (try incarnation(1), try incarnation(2))
+    var sender = LaneSender(incarnations: [(old, 3), (new, 2)], cursors: [old: 1], window: 1)
+    let first = try #require(sender.next())
+    #expect(first.incarnation == old && first.after == 1 && first.through == 3)
+    sender.didSend(old, through: 3)
+    #expect(sender.next() == nil)
+    sender.acknowledged(old, through: 3, refused: false)
+    let second = try #require(sender.next())
+    #expect(second.incarnation == new && second.after == 0 && second.through == 2)
+    sender.didSend(new, through: 2)
+    sender.acknowledged(new, through: 1, refused: true)
+    let again = try #require(sender.next())
+    #expect(again.after == 1)
+    sender.didSend(new, through: 2)
+    sender.acknowledged(new, through: 2, refused: false)
+    #expect(sender.isDrained)
+    sender.grew(new, last: 4)
+    #expect(!sender.isDrained)
+    #expect(sender.next()?.after == 2)
+  }
+}

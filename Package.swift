@@ -114,6 +114,7 @@ let testTargets: [Target] = [
   tests("Base"),
   tests("Sync"),
   tests("Wire", ["Base"]),
+  tests("EventLoop"),
 ]
 
 let package = Package(

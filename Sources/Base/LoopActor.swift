@@ -24,6 +24,9 @@ package protocol LoopExecutor: SerialExecutor, TaskExecutor {}
     return executor
   }
 
+  /// The executor that was installed, if any was.
+  package static var installedExecutor: (any LoopExecutor)? { installed.withLock { $0 } }
+
   /// Installs the process's loop if none is there yet; answers the one that is in force.
   @discardableResult
   package static func install(_ make: () -> any LoopExecutor) -> any LoopExecutor {

@@ -1,2 +1,19 @@
 #pragma once
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <uv.h>
+
+// The process's environment: a mutable C global, which Swift 6 does not import.
+extern char **environ;
+static inline char **skerry_environment(void) { return environ; }
+
+// Names the calling thread, for ps and perf (prctl is variadic).
+static inline void skerry_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+// Who is at the other end of a Unix socket; 0 on success. The struct is the kernel's `struct ucred`.
+struct skerry_credentials { int pid; unsigned uid; unsigned gid; };
+static inline int skerry_peer_credentials(int fd, struct skerry_credentials *out) {
+  socklen_t length = sizeof(*out);
+  return getsockopt(fd, SOL_SOCKET, 17 /* SO_PEERCRED, behind _GNU_SOURCE in some headers */, out, &length);
+}

@@ -1,0 +1,100 @@
+import CLibUV
+import Glibc
+import Synchronization
+
+/// A named thread that runs closures one after the other, in the order in which they came: where a log's writer
+/// waits for its disk. Results go back by `Loop.post`.
+package final class BlockingThread: Sendable {
+  private struct State: Sendable {
+    var queue: [@Sendable () -> Void] = []
+    var stopped = false
+  }
+  private let state = Mutex(State())
+  private let wake = Semaphore()
+  private let ended = Semaphore()
+  private let name: String
+
+  /// Starts the thread. `name` is what `ps -L` shows, at most 15 bytes of it.
+  package init(name: String) {
+    self.name = name
+    startThread(named: name) { [self] in serve() }
+  }
+
+  /// Queues `body` behind what was queued before. After `stop` it does nothing.
+  package func run(_ body: @escaping @Sendable () -> Void) {
+    let first = state.withLock { state in
+      guard !state.stopped else { return false }
+      defer { state.queue.append(body) }
+      return state.queue.isEmpty
+    }
+    if first { wake.signal() }
+  }
+
+  /// Ends the thread after all that is queued, and waits for that. A second call does nothing. Must not be called
+  /// from the thread itself.
+  package func stop() {
+    let first = state.withLock { state in
+      defer { state.stopped = true }
+      return !state.stopped
+    }
+    guard first else { return }
+    wake.signal()
+    ended.wait()
+  }
+
+  private func serve() {
+    while true {
+      wake.wait()
+      var stopped = false
+      while true {
+        let batch = state.withLock { state in
+          stopped = state.stopped
+          defer { state.queue = [] }
+          return state.queue
+        }
+        if batch.isEmpty { break }
+        for body in batch { body() }
+      }
+      if stopped { break }
+    }
+    ended.signal()
+  }
+}
+
+/// A counting semaphore of the operating system. The pointer is made once and used by thread-safe calls only.
+final class Semaphore: @unchecked Sendable {
+  private let handle = allocated(uv_sem_t())
+  init() { uv_sem_init(handle, 0) }
+  deinit {
+    uv_sem_destroy(handle)
+    handle.deallocate()
+  }
+  func wait() { uv_sem_wait(handle) }
+  func signal() { uv_sem_post(handle) }
+}
+
+private final class ThreadBody: Sendable {
+  let name: String
+  let run: @Sendable () -> Void
+  init(name: String, run: @escaping @Sendable () -> Void) {
+    self.name = name
+    self.run = run
+  }
+}
+
+/// Starts a detached thread: the one place in the project that does.
+func startThread(named name: String, _ body: @escaping @Sendable () -> Void) {
+  var thread = pthread_t()
+  let box = Unmanaged.passRetained(ThreadBody(name: name, run: body))
+  let status = pthread_create(
+    &thread, nil,
+    { argument in
+      guard let argument else { return nil }
+      let body = Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue()
+      skerry_name_thread(body.name)
+      body.run()
+      return nil
+    }, box.toOpaque())
+  precondition(status == 0, "cannot start the thread \(name): \(String(cString: strerror(status)))")
+  pthread_detach(thread)
+}

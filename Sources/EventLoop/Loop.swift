@@ -1,0 +1,167 @@
+import Base
+import CLibUV
+import Glibc
+import Synchronization
+
+/// A libuv loop and its thread: the executor behind `LoopActor`, the scheduler of everything on it, and the owner
+/// of every handle.
+///
+/// Jobs that are enqueued on the loop's own thread go to a plain array, which is drained before and after each
+/// poll; those from elsewhere go through a locked inbox and wake the loop once for each time it was empty.
+///
+/// Confinement (the reason for `@unchecked Sendable`): all stored state but `inbox` is touched by the loop's thread
+/// only, or by `init` and the start before another thread has seen the object. A loop lives as long as its process.
+package final class Loop: LoopExecutor, @unchecked Sendable {
+  /// Jobs that run between two polls; beyond it the rest wait for the next turn, so that tasks which keep making
+  /// tasks cannot starve the sockets.
+  package static let maxJobsPerTurn = 4096
+  /// The buffer that all reads of the loop share: its content is handed on within the read's callback.
+  static let readBufferSize = 64 * 1024
+
+  /// One thing to do on the loop's thread.
+  enum Work {
+    case job(UnownedJob)
+    case call(@LoopActor () -> Void)
+    /// A timer without delay; nothing if it was cancelled meanwhile.
+    case timer(UInt64)
+  }
+  /// What other threads have handed over. `UnownedJob` and the closures are Sendable, so this is guarded in full.
+  private struct Inbox: Sendable {
+    var jobs: [UnownedJob] = []
+    var calls: [@Sendable @LoopActor () -> Void] = []
+    var isEmpty: Bool { jobs.isEmpty && calls.isEmpty }
+  }
+
+  let uv: UnsafeMutablePointer<uv_loop_t>
+  let readBuffer: UnsafeMutablePointer<CChar>
+  var timers = TimerQueue()
+  let timerHandle: UnsafeMutablePointer<uv_timer_t>
+  private let wake: UnsafeMutablePointer<uv_async_t>
+  private let prepare: UnsafeMutablePointer<uv_prepare_t>
+  private let check: UnsafeMutablePointer<uv_check_t>
+  private let idle: UnsafeMutablePointer<uv_idle_t>
+  private let inbox = Mutex(Inbox())
+  private var queue: [Work] = []
+  private var spare: [Work] = []
+  private var idling = false
+  private var thread = pthread_self()
+
+  /// A loop whose thread is the calling one, until `adoptCurrentThread`.
+  init() {
+    signal(SIGPIPE, SIG_IGN)  // a peer that has gone is an error of the write, not the death of the process
+    uv = allocated(uv_loop_t())
+    wake = allocated(uv_async_t())
+    prepare = allocated(uv_prepare_t())
+    check = allocated(uv_check_t())
+    idle = allocated(uv_idle_t())
+    timerHandle = allocated(uv_timer_t())
+    readBuffer = .allocate(capacity: Self.readBufferSize)
+    let status = uv_loop_init(uv)
+    precondition(status == 0, "the event loop cannot start: \(uvMessage(status)); too many open files?")
+    uv.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+    precondition(uv_async_init(uv, wake) { Loop.of($0?.pointee.loop).drain() } == 0, "uv_async_init failed")
+    uv_prepare_init(uv, prepare)
+    uv_prepare_start(prepare) { Loop.of($0?.pointee.loop).drain() }
+    uv_check_init(uv, check)
+    uv_check_start(check) { Loop.of($0?.pointee.loop).drain() }
+    uv_idle_init(uv, idle)
+    uv_timer_init(uv, timerHandle)
+  }
+
+  /// The loop that a C callback's handle belongs to.
+  static func of(_ uv: UnsafeMutablePointer<uv_loop_t>?) -> Loop {
+    guard let data = uv?.pointee.data else { preconditionFailure("a libuv handle without its loop") }
+    return Unmanaged<Loop>.fromOpaque(data).takeUnretainedValue()
+  }
+
+  func adoptCurrentThread() { thread = pthread_self() }
+
+  /// True on the loop's thread.
+  package var isCurrent: Bool { pthread_equal(pthread_self(), thread) != 0 }
+
+  /// Runs the loop on the calling thread, which must be its own, until `stop`.
+  package func run() {
+    precondition(isCurrent, "a loop runs on the thread that it was installed on")
+    _ = uv_run(uv, UV_RUN_DEFAULT)
+  }
+
+  /// Makes `run` return after the current turn. From any thread.
+  package func stop() {
+    post { uv_stop(self.uv) }
+  }
+
+  /// Runs `body` on the loop in a later turn: how another thread (a log's writer) hands back a batch. Calls that one
+  /// thread posts run in their order. From any thread.
+  package func post(_ body: @escaping @Sendable @LoopActor () -> Void) {
+    if isCurrent { return queue.append(.call(body)) }
+    let first = inbox.withLock { inbox in
+      defer { inbox.calls.append(body) }
+      return inbox.isEmpty
+    }
+    if first { uv_async_send(wake) }
+  }
+
+  /// Queues work on the loop's own thread.
+  func append(_ work: Work) {
+    queue.append(work)
+  }
+
+  private func takeInbox() {
+    let (jobs, calls) = inbox.withLock { inbox in
+      defer {
+        inbox.jobs = []
+        inbox.calls = []
+      }
+      return (inbox.jobs, inbox.calls)
+    }
+    for call in calls { queue.append(.call(call)) }
+    for job in jobs { queue.append(.job(job)) }
+  }
+
+  private func drain() {
+    takeInbox()
+    var budget = Self.maxJobsPerTurn
+    while budget > 0, !queue.isEmpty {
+      var batch = queue
+      queue = spare
+      spare = []
+      for work in batch { perform(work) }
+      budget -= batch.count
+      batch.removeAll(keepingCapacity: true)
+      spare = batch
+    }
+    // An active idle handle makes the next poll return at once.
+    if queue.isEmpty == idling {
+      idling.toggle()
+      if idling { uv_idle_start(idle) { _ in } } else { uv_idle_stop(idle) }
+    }
+  }
+
+  private func perform(_ work: Work) {
+    switch work {
+    case .job(let job):
+      job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+    case .call(let call): LoopActor.entered(call)
+    case .timer(let id): LoopActor.entered { self.fire(id) }
+    }
+  }
+}
+
+extension Loop {
+  package func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    if isCurrent { return queue.append(.job(job)) }
+    let first = inbox.withLock { inbox in
+      defer { inbox.jobs.append(job) }
+      return inbox.isEmpty
+    }
+    if first { uv_async_send(wake) }
+  }
+
+  package func asUnownedSerialExecutor() -> UnownedSerialExecutor { UnownedSerialExecutor(ordinary: self) }
+  package func asUnownedTaskExecutor() -> UnownedTaskExecutor { UnownedTaskExecutor(ordinary: self) }
+  package func isIsolatingCurrentContext() -> Bool? { isCurrent }
+  package func checkIsolated() {
+    precondition(isCurrent, "code of the event loop was called from another thread")
+  }
+}

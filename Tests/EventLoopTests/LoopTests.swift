@@ -1,0 +1,117 @@
+import Base
+import EventLoop
+import Synchronization
+import Testing
+
+@Suite struct LoopTests {
+  @Test func hopsOntoTheLoopAndBack() async throws {
+    let loop = Loop.startShared()
+    #expect(!loop.isCurrent)
+    let inside = try await onLoop { Loop.startShared().isCurrent }
+    #expect(inside)
+  }
+
+  @Test func errorsComeBack() async {
+    await #expect(throws: SkerryError.self) {
+      try await onLoop { throw SkerryError(.notFound, "nothing") }
+    }
+  }
+
+  @Test func timersFireInOrderAndNeverEarly() async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      let start = loop.now
+      var fired: [(Int, Duration)] = []
+      await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+        for delay in [30, 10, 0, 20] {
+          loop.schedule(after: .milliseconds(delay)) {
+            fired.append((delay, loop.now - start))
+            if fired.count == 4 { done.resume() }
+          }
+        }
+        #expect(fired.isEmpty)
+      }
+      #expect(fired.map(\.0) == [0, 10, 20, 30])
+      for (delay, passed) in fired { #expect(passed >= .milliseconds(delay)) }
+    }
+  }
+
+  @Test func aCancelledTimerDoesNotFire() async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      var fired = 0
+      loop.cancel(loop.schedule(after: .milliseconds(1)) { fired += 1 })
+      loop.cancel(loop.schedule(after: .zero) { fired += 1 })
+      for _ in 0..<500 { loop.cancel(loop.schedule(after: .seconds(3600)) { fired += 1 }) }
+      try await loop.sleep(for: .milliseconds(10))
+      #expect(fired == 0)
+    }
+  }
+
+  @Test func sleepEndsWhenItsTaskIsCancelled() async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      let start = loop.now
+      let task = spawnThrowing { try await loop.sleep(for: .seconds(60)) }
+      task.cancel()
+      await #expect(throws: CancellationError.self) { try await task.value }
+      #expect(loop.now - start < .seconds(30))
+    }
+  }
+
+  @Test func postsOfOneThreadKeepTheirOrder() async throws {
+    let loop = Loop.startShared()
+    let order = try await onLoop {
+      await withCheckedContinuation { (done: CheckedContinuation<[Int], Never>) in
+        let seen = Seen()
+        let thread = BlockingThread(name: "poster")
+        for index in 0..<10_000 {
+          thread.run {
+            loop.post {
+              seen.values.append(index)
+              if seen.values.count == 10_000 { done.resume(returning: seen.values) }
+            }
+          }
+        }
+      }
+    }
+    #expect(order == Array(0..<10_000))
+  }
+
+  @Test func tasksThatMakeTasksDoNotStarveTimers() async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      let stop = Seen()
+      @LoopActor func churn() {
+        spawn { if stop.values.isEmpty { churn() } }
+      }
+      for _ in 0..<3 { churn() }
+      try await loop.sleep(for: .milliseconds(20))
+      stop.values.append(1)
+    }
+  }
+
+  @Test func offloadedWorkRunsElsewhereAndAnswers() async throws {
+    let loop = Loop.startShared()
+    let elsewhere = try await onLoop { try await offload { !loop.isCurrent } }
+    #expect(elsewhere)
+    await #expect(throws: SkerryError.self) {
+      try await onLoop { try await offload { throw SkerryError(.system, "disk") } }
+    }
+  }
+
+  @Test func aBlockingThreadEndsAfterItsQueue() {
+    let thread = BlockingThread(name: "writer")
+    let sum = Atomic(0)
+    for index in 1...1000 { thread.run { sum.wrappingAdd(index, ordering: .relaxed) } }
+    thread.stop()
+    #expect(sum.load(ordering: .relaxed) == 500_500)
+    thread.run { sum.wrappingAdd(1, ordering: .relaxed) }
+    thread.stop()
+    #expect(sum.load(ordering: .relaxed) == 500_500)
+  }
+}
+
+@LoopActor private final class Seen {
+  var values: [Int] = []
+}

@@ -1,0 +1,201 @@
+import Base
+import Wire
+
+/// One object as it travels down a slice: the cloud's stored bytes, with every revision that belongs to them.
+package struct SliceObject: Sendable, Hashable {
+  package var key: String
+  package var body: Bytes
+  package var status: Bytes?
+  package var meta: Bytes
+  package var bodyRevision: UInt64
+  package var statusRevision: UInt64
+  package var createRevision: UInt64
+  /// The cloud keeps it sealed, and so must the edge.
+  package var sealed: Bool
+  package var revision: UInt64 { max(bodyRevision, statusRevision) }
+  package init(
+    key: String, body: Bytes, status: Bytes?, meta: Bytes, bodyRevision: UInt64, statusRevision: UInt64,
+    createRevision: UInt64, sealed: Bool
+  ) {
+    self.key = key
+    self.body = body
+    self.status = status
+    self.meta = meta
+    self.bodyRevision = bodyRevision
+    self.statusRevision = statusRevision
+    self.createRevision = createRevision
+    self.sealed = sealed
+  }
+}
+
+/// One entry of a position.
+package enum SliceEntry: Sendable, Hashable {
+  /// The object is in the slice and is now this.
+  case put(SliceObject)
+  /// The object was deleted or is no longer the node's business.
+  case drop(key: String)
+}
+
+/// A message of the slice stream, hub to node. Drawn in proto-spec/sync.md; an array whose first element tells which.
+///
+/// ```
+/// resume    [1, log id (16 bytes), epoch, position]        what follows are the changes after the node's cursor
+/// begin     [2, log id (16 bytes), epoch, position]        a snapshot of the whole slice follows
+/// object    [3, object]                                    in a snapshot: an object with its bytes
+/// keep      [4, key, revision]                             in a snapshot: an object that the node has as it is
+/// end       [5, position]                                  drop what the snapshot did not name
+/// position  [6, position, [entry …]]                       everything that one or more changes did, to be applied at once
+/// inventory [7]                                            the node is to send what it holds, then an empty message
+/// object  = [key, body, status or null, meta, body revision, status revision, create revision, sealed]
+/// entry   = object or key
+/// ```
+package enum SliceMessage: Sendable, Hashable {
+  case resume(log: Bytes, epoch: UInt64, position: UInt64)
+  case begin(log: Bytes, epoch: UInt64, position: UInt64)
+  case object(SliceObject)
+  case keep(key: String, revision: UInt64)
+  case end(position: UInt64)
+  case position(UInt64, [SliceEntry])
+  case inventory
+
+  /// Entries a position may hold on the wire; the hub cuts a backlog into positions below it.
+  package static let maxEntries = 10_000
+
+  package func encode() -> Bytes {
+    var writer = CBORWriter()
+    switch self {
+    case .resume(let log, let epoch, let position):
+      writer.array(4)
+      writer.uint(1)
+      writer.byteString(log)
+      writer.uint(epoch)
+      writer.uint(position)
+    case .begin(let log, let epoch, let position):
+      writer.array(4)
+      writer.uint(2)
+      writer.byteString(log)
+      writer.uint(epoch)
+      writer.uint(position)
+    case .object(let object):
+      writer.array(2)
+      writer.uint(3)
+      Self.write(object, to: &writer)
+    case .keep(let key, let revision):
+      writer.array(3)
+      writer.uint(4)
+      writer.text(key)
+      writer.uint(revision)
+    case .end(let position):
+      writer.array(2)
+      writer.uint(5)
+      writer.uint(position)
+    case .position(let position, let entries):
+      writer.array(3)
+      writer.uint(6)
+      writer.uint(position)
+      writer.array(entries.count)
+      for entry in entries {
+        switch entry {
+        case .put(let object): Self.write(object, to: &writer)
+        case .drop(let key): writer.text(key)
+        }
+      }
+    case .inventory:
+      writer.array(1)
+      writer.uint(7)
+    }
+    return writer.bytes
+  }
+
+  package static func decode(_ bytes: Bytes) throws(SkerryError) -> SliceMessage {
+    var reader = CBORReader(bytes)
+    let count = try reader.array()
+    let tag = try reader.uint()
+    let expected: [UInt64: Int] = [1: 4, 2: 4, 3: 2, 4: 3, 5: 2, 6: 3, 7: 1]
+    guard expected[tag] == count else {
+      throw SkerryError(.protocolViolation, "slice message \(tag) with \(count) elements is not known here")
+    }
+    let message: SliceMessage
+    switch tag {
+    case 1: message = .resume(log: try reader.byteString(), epoch: try reader.uint(), position: try reader.uint())
+    case 2: message = .begin(log: try reader.byteString(), epoch: try reader.uint(), position: try reader.uint())
+    case 3: message = .object(try read(&reader))
+    case 4: message = .keep(key: try reader.text(), revision: try reader.uint())
+    case 5: message = .end(position: try reader.uint())
+    case 6:
+      let position = try reader.uint()
+      let entries = try reader.array()
+      guard entries <= maxEntries else {
+        throw SkerryError(.limitExceeded, "a slice position with \(entries) entries; at most \(maxEntries) are taken")
+      }
+      var list: [SliceEntry] = []
+      list.reserveCapacity(entries)
+      for _ in 0..<entries {
+        if reader.next == .text {
+          list.append(.drop(key: try reader.text()))
+        } else {
+          list.append(.put(try read(&reader)))
+        }
+      }
+      message = .position(position, list)
+    default: message = .inventory
+    }
+    try reader.finish()
+    return message
+  }
+
+  private static func write(_ object: SliceObject, to writer: inout CBORWriter) {
+    writer.array(8)
+    writer.text(object.key)
+    writer.byteString(object.body)
+    if let status = object.status { writer.byteString(status) } else { writer.null() }
+    writer.byteString(object.meta)
+    writer.uint(object.bodyRevision)
+    writer.uint(object.statusRevision)
+    writer.uint(object.createRevision)
+    writer.bool(object.sealed)
+  }
+
+  private static func read(_ reader: inout CBORReader) throws(SkerryError) -> SliceObject {
+    try reader.array(of: 8)
+    let key = try reader.text()
+    let body = try reader.byteString()
+    let status: Bytes? = reader.null() ? nil : try reader.byteString()
+    return SliceObject(
+      key: key, body: body, status: status, meta: try reader.byteString(), bodyRevision: try reader.uint(),
+      statusRevision: try reader.uint(), createRevision: try reader.uint(), sealed: try reader.bool())
+  }
+}
+
+/// What a node tells of its replica, node to hub, when the hub asks: pieces of `[[key, revision] …]` in key order,
+/// ended by an empty piece.
+package enum SliceInventory {
+  /// Pairs a message.
+  package static let piece = 500
+  /// Keys a node may name in all; more is a protocol violation.
+  package static let maxKeys = 100_000
+
+  package static func encode(_ pairs: some Collection<(key: String, revision: UInt64)>) -> Bytes {
+    var writer = CBORWriter()
+    writer.array(pairs.count)
+    for pair in pairs {
+      writer.array(2)
+      writer.text(pair.key)
+      writer.uint(pair.revision)
+    }
+    return writer.bytes
+  }
+
+  package static func decode(_ bytes: Bytes) throws(SkerryError) -> [(key: String, revision: UInt64)] {
+    var reader = CBORReader(bytes)
+    let count = try reader.array()
+    guard count <= maxKeys else { throw SkerryError(.limitExceeded, "an inventory piece with \(count) keys") }
+    var pairs: [(key: String, revision: UInt64)] = []
+    for _ in 0..<count {
+      try reader.array(of: 2)
+      pairs.append((try reader.text(), try reader.uint()))
+    }
+    try reader.finish()
+    return pairs
+  }
+}

@@ -14,6 +14,8 @@ let flags: [SwiftSetting] = [
 ]
 let pureFlags: [SwiftSetting] = flags + [.strictMemorySafety()]
 
+/// Only where the trait is on: `swift build` alone needs no libmodbus. Sources import it under `#if Devices`.
+let modbus: Target.Dependency = .target(name: "CModbus", condition: .when(traits: ["Devices"]))
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
@@ -36,6 +38,7 @@ let floor0: [Target] = [
   library("CLibUV", "libuv", "libuv1-dev"),
   library("COpenSSL", "openssl", "libssl-dev"),
   library("CSQLite", "sqlite3", "libsqlite3-dev"),
+  library("CModbus", "libmodbus", "libmodbus-dev"),
 ]
 let floor1: [Target] = [
   room("Base", [logging])
@@ -78,7 +81,7 @@ let floor5: [Target] = [
   room(
     "DeviceServices",
     ["Base", "Wire", "ObjectModel", "EventLoop", "Store", "API", "Transport", "APIClient", "DeviceSDK"]),
-  room("DeviceDrivers", ["Base", "ObjectModel", "EventLoop", "DeviceSDK"]),
+  room("DeviceDrivers", ["Base", "EventLoop", "DeviceSDK", modbus]),
 ]
 let floor6: [Target] = [
   room(
@@ -115,6 +118,9 @@ let testTargets: [Target] = [
   tests("Sync"),
   tests("Wire", ["Base"]),
   tests("EventLoop"),
+  tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop"]),
+  tests("DeviceSDK", ["Base"]),
+  tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
 ]
 
 let package = Package(

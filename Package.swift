@@ -122,6 +122,7 @@ let testTargets: [Target] = [
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
   tests("Identity"),
+  tests("ObjectModel"),
 ]
 
 let package = Package(

@@ -166,13 +166,13 @@ extension Value.Fields: ExpressibleByDictionaryLiteral {
 }
 
 extension Value: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
-  ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral, ExpressibleByFloatLiteral, ExpressibleByNilLiteral
+  ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral, ExpressibleByFloatLiteral
 {
+  // Not by nil: `fields["a"] == nil` would then compare with `.null` instead of asking whether there is a member.
   package init(stringLiteral value: String) { self = .string(value) }
   package init(integerLiteral value: Int64) { self = .int(value) }
   package init(booleanLiteral value: Bool) { self = .bool(value) }
   package init(floatLiteral value: Double) { self = .double(value) }
-  package init(nilLiteral: ()) { self = .null }
   package init(arrayLiteral elements: Value...) { self = .array(elements) }
   package init(dictionaryLiteral elements: (String, Value)...) { self = .object(Fields(elements)) }
 }

@@ -54,7 +54,7 @@ let floor3: [Target] = [
   room("API", ["Base", "Wire", "ObjectModel"]),
   room("Sync", ["Base", "Wire", "ObjectModel"], pure: true),
   room("Transport", ["Base", "Wire", "EventLoop", "Identity", "COpenSSL"]),
-  room("ObjectLog", ["Base", "Store"]),
+  room("ObjectLog", ["Base", "EventLoop", "Store"]),
 ]
 let floor4: [Target] = [
   room("APIServer", ["Base", "Wire", "ObjectModel", "API", "ObjectLog"]),

@@ -162,6 +162,9 @@ package protocol Sealing: Sendable {
 ///
 /// Order of a write: commit durable, publish to the tail, answer, wake observers; nothing unpublished can be read.
 /// After a failed commit the writer stops and answers `unavailable` until the log is opened again.
+/// A new leader's log is at position 1 with nothing in it, so that no position that anybody is told is 0; the first
+/// change gets position 2. A new follower is at position 0 of a log and epoch of its own until `replace`.
+/// Completions are called later on the loop, never inside the call, in the order of the calls.
 /// Reads are synchronous and short (one page); writes are grouped by the writer thread and answered on the loop.
 @LoopActor package protocol ObjectLog: AnyObject {
   /// Log id, epoch, and the newest published position.
@@ -195,6 +198,10 @@ package protocol Sealing: Sendable {
   func entries(after position: UInt64, prefix: String, limit: Int) throws(SkerryError) -> (
     entries: [Entry], through: UInt64
   )
+
+  /// Lets go of the history through `position` (at most the newest position less one): nobody can follow or list
+  /// there any more. The disk follows by and by. Nothing happens if it is already gone.
+  func compact(through position: UInt64)
 
   func privateValue(_ key: String) throws(SkerryError) -> Bytes?
   /// Private keys with a prefix, in order.

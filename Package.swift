@@ -121,7 +121,6 @@ let testTargets: [Target] = [
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
-  .testTarget(name: "HouseTests", swiftSettings: flags),
   tests("Identity"),
   tests("ObjectModel"),
 ]

@@ -1,0 +1,144 @@
+import Base
+import Store
+
+extension ReadingLog {
+  /// Moves the export's durable cursor: the cloud has everything of `incarnation` through `number`, and of all
+  /// incarnations before it. A cursor never goes back; an unknown incarnation is one that is done with.
+  package func acknowledge(incarnation: Bytes, through number: UInt64) throws(SkerryError) {
+    guard let row = try rows().first(where: { $0.uid == incarnation }) else { return }
+    guard number <= row.last else {
+      throw SkerryError(
+        .invalidArgument,
+        "number \(number) was acknowledged, but incarnation \(incarnation.hex) ends at \(row.last)")
+    }
+    try database.write { () throws(SkerryError) in
+      let move = try database.prepare("UPDATE incarnation SET exported = max(exported, ?2) WHERE id = ?1")
+      move.bind(1, row.id)
+      move.bind(2, number)
+      try move.run()
+      try database.execute("UPDATE incarnation SET exported = last WHERE id < \(row.id)")
+      let drop = try database.prepare("DELETE FROM loss WHERE incarnation < ?1 OR (incarnation = ?1 AND high <= ?2)")
+      drop.bind(1, row.id)
+      drop.bind(2, number)
+      try drop.run()
+    }
+  }
+
+  /// Entries that are not exported yet.
+  package func backlog() throws(SkerryError) -> Int64 {
+    try database.int("SELECT coalesce(sum(last - max(exported, deleted)), 0) FROM incarnation WHERE last > exported")
+  }
+
+  /// Bytes that all entries count for.
+  package func bytes() throws(SkerryError) -> Int64 { try database.int("SELECT bytes FROM total") }
+
+  /// Drops what the bounds no longer allow, oldest first, a step's worth. True when there may be more to drop.
+  /// `now` is the wall clock in milliseconds.
+  package func retain(now: Int64) throws(SkerryError) -> Bool {
+    var excess = try bytes() - limits.maxBytes
+    for row in try rows() {
+      let old = try expired(row, now: now, excess: excess)
+      if old.count > 0 { try drop(row, through: old.through, size: old.size) }
+      excess -= old.size
+      if old.count >= ReadingLimits.rowsPerStep { return true }
+      if old.stays { break }
+    }
+    try trimAudit()
+    return false
+  }
+
+  /// How far the oldest entries of an incarnation are to go.
+  private struct Expired {
+    var through: UInt64 = 0
+    var count = 0
+    var size: Int64 = 0
+    /// A row was met that stays, and so do all that are newer.
+    var stays = false
+  }
+
+  private func expired(_ row: IncarnationRow, now: Int64, excess: Int64) throws(SkerryError) -> Expired {
+    let select = try database.prepare(
+      """
+      SELECT number, time, coalesce(length(value), 0) + coalesce(length(CAST(bad AS BLOB)), 0) FROM reading
+      WHERE incarnation = ?1 ORDER BY number LIMIT ?2
+      """)
+    select.bind(1, row.id)
+    select.bind(2, Int64(ReadingLimits.rowsPerStep))
+    defer { select.reset() }
+    var result = Expired()
+    while try select.step() {
+      let number = select.uint(0)
+      let bound = number <= row.exported ? limits.keepExported : limits.maxAge
+      guard result.size < excess || select.int(1) < now - bound.milliseconds else {
+        result.stays = true
+        break
+      }
+      result.through = number
+      result.count += 1
+      result.size += select.int(2) + Int64(ReadingLimits.bytesPerEntry)
+    }
+    return result
+  }
+
+  /// Deletes an incarnation's entries through a number. What the cloud does not have leaves a loss in its place.
+  private func drop(_ row: IncarnationRow, through: UInt64, size: Int64) throws(SkerryError) {
+    try database.write { () throws(SkerryError) in
+      var low = max(row.exported, row.deleted) + 1
+      if through >= low {
+        var count = UInt64(
+          try scalar(
+            "SELECT count(*) FROM reading WHERE incarnation = ?1 AND number BETWEEN ?2 AND ?3", row.id, low, through))
+        // Losses inside the range and the one that ends just before it become one with it.
+        let reach = low - 1
+        count += UInt64(
+          try scalar(
+            "SELECT coalesce(sum(count), 0) FROM loss WHERE incarnation = ?1 AND high >= ?2 AND low <= ?3", row.id,
+            reach, through))
+        let first = try scalar(
+          "SELECT coalesce(min(low), ?2 + 1) FROM loss WHERE incarnation = ?1 AND high >= ?2 AND low <= ?3", row.id,
+          reach, through)
+        low = min(low, UInt64(first))
+        let merge = try database.prepare("DELETE FROM loss WHERE incarnation = ?1 AND high >= ?2 AND low <= ?3")
+        merge.bind(1, row.id)
+        merge.bind(2, reach)
+        merge.bind(3, through)
+        try merge.run()
+        let insert = try database.prepare("INSERT INTO loss VALUES (?1, ?2, ?3, ?4)")
+        insert.bind(1, row.id)
+        insert.bind(2, low)
+        insert.bind(3, through)
+        insert.bind(4, count)
+        try insert.run()
+      }
+      let delete = try database.prepare("DELETE FROM reading WHERE incarnation = ?1 AND number <= ?2")
+      delete.bind(1, row.id)
+      delete.bind(2, through)
+      try delete.run()
+      let note = try database.prepare("UPDATE incarnation SET deleted = max(deleted, ?2) WHERE id = ?1")
+      note.bind(1, row.id)
+      note.bind(2, through)
+      try note.run()
+      try database.execute("UPDATE total SET bytes = max(0, bytes - \(size))")
+    }
+  }
+
+  private func scalar(_ sql: String, _ row: Int64, _ low: UInt64, _ high: UInt64) throws(SkerryError) -> Int64 {
+    let select = try database.prepare(sql)
+    select.bind(1, row)
+    select.bind(2, low)
+    select.bind(3, high)
+    defer { select.reset() }
+    return try select.step() ? select.int(0) : 0
+  }
+
+  private func trimAudit() throws(SkerryError) {
+    try database.execute(
+      """
+      DELETE FROM audit WHERE state <> 'Running'
+        AND id <= (SELECT coalesce(max(id), 0) FROM audit) - \(limits.maxAudit)
+      """)
+  }
+
+  /// Copies the write-ahead log into the file, as far as nobody is in the way.
+  package func checkpoint() throws(SkerryError) { try database.checkpoint(.passive) }
+}

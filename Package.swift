@@ -51,6 +51,7 @@ let floor2: [Target] = [
   room("Store", ["Base", "CSQLite"]),
 ]
 let floor3: [Target] = [
+  room("EventLoopConformance", ["Base", "EventLoop"]),
   room("API", ["Base", "Wire", "ObjectModel"]),
   room("Sync", ["Base", "Wire", "ObjectModel"], pure: true),
   room("Transport", ["Base", "Wire", "EventLoop", "Identity", "COpenSSL"]),
@@ -123,6 +124,7 @@ let testTargets: [Target] = [
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
   tests("Identity"),
   tests("ObjectModel"),
+  tests("EventLoop", ["EventLoopConformance"]),
 ]
 
 let package = Package(

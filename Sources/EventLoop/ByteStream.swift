@@ -50,7 +50,7 @@ package struct PeerCertificate: Sendable, Hashable {
 ///
 /// Backpressure: a reader that is paused lets the kernel's buffers fill; a writer watches `pendingWriteBytes` and
 /// goes on at `didDrain`.
-@LoopActor package protocol ByteStream: AnyObject {
+@LoopActor package protocol ByteStream: AnyObject, Sendable {
   var delegate: (any ByteStreamDelegate)? { get set }
   var peer: PeerInfo { get }
   /// Accepted by `write` and not yet taken by the kernel.
@@ -65,7 +65,7 @@ package struct PeerCertificate: Sendable, Hashable {
   func close()
 }
 
-@LoopActor package protocol ByteStreamDelegate: AnyObject {
+@LoopActor package protocol ByteStreamDelegate: AnyObject, Sendable {
   /// Bytes that arrived, never empty. The buffer is only valid during the call.
   func stream(_ stream: any ByteStream, received bytes: UnsafeRawBufferPointer)
   /// `pendingWriteBytes` fell to zero after having been above it.

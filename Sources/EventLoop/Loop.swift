@@ -44,6 +44,7 @@ package final class Loop: LoopExecutor, @unchecked Sendable {
   private var queue: [Work] = []
   private var spare: [Work] = []
   private var idling = false
+  private var timersDue = false
   private var thread = pthread_self()
 
   /// A loop whose thread is the calling one, until `adoptCurrentThread`.
@@ -63,7 +64,7 @@ package final class Loop: LoopExecutor, @unchecked Sendable {
     uv_prepare_init(uv, prepare)
     uv_prepare_start(prepare) { Loop.of($0?.pointee.loop).drain() }
     uv_check_init(uv, check)
-    uv_check_start(check) { Loop.of($0?.pointee.loop).drain() }
+    uv_check_start(check) { Loop.of($0?.pointee.loop).afterPoll() }
     uv_idle_init(uv, idle)
     uv_timer_init(uv, timerHandle)
   }
@@ -118,6 +119,22 @@ package final class Loop: LoopExecutor, @unchecked Sendable {
     for job in jobs { queue.append(.job(job)) }
   }
 
+  /// Due timers run here and not where libuv calls them, before the poll: after a stall, what the sockets have to say
+  /// comes before anybody's deadline, so that a busy moment of ours is not taken for the silence of a peer.
+  private func afterPoll() {
+    if timersDue {
+      timersDue = false
+      LoopActor.entered { self.runDueTimers() }
+    }
+    drain()
+  }
+
+  /// Keeps the next poll from waiting, since timers are to run after it.
+  func noteDueTimers() {
+    timersDue = true
+    updateIdling()
+  }
+
   private func drain() {
     takeInbox()
     var budget = Self.maxJobsPerTurn
@@ -130,11 +147,15 @@ package final class Loop: LoopExecutor, @unchecked Sendable {
       batch.removeAll(keepingCapacity: true)
       spare = batch
     }
-    // An active idle handle makes the next poll return at once.
-    if queue.isEmpty == idling {
-      idling.toggle()
-      if idling { uv_idle_start(idle) { _ in } } else { uv_idle_stop(idle) }
-    }
+    updateIdling()
+  }
+
+  /// An active idle handle makes the next poll return at once.
+  private func updateIdling() {
+    let busy = timersDue || !queue.isEmpty
+    guard busy != idling else { return }
+    idling = busy
+    if busy { uv_idle_start(idle) { _ in } } else { uv_idle_stop(idle) }
   }
 
   private func perform(_ work: Work) {

@@ -125,7 +125,7 @@ extension Loop: Scheduler {
     uv_timer_start(timerHandle, timerFired, due > current ? due - current : 0, 0)
   }
 
-  @LoopActor fileprivate func runDueTimers() {
+  @LoopActor func runDueTimers() {
     timers.armed = nil
     let (now, limit) = (now.nanoseconds, timers.nextID)
     while let action = timers.popDue(now: now, limit: limit) { action() }
@@ -134,6 +134,5 @@ extension Loop: Scheduler {
 }
 
 private func timerFired(_ handle: UnsafeMutablePointer<uv_timer_t>?) {
-  let loop = Loop.of(handle?.pointee.loop)
-  LoopActor.entered { loop.runDueTimers() }
+  Loop.of(handle?.pointee.loop).noteDueTimers()
 }

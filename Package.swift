@@ -118,7 +118,6 @@ let testTargets: [Target] = [
   tests("Base"),
   tests("Sync"),
   tests("Wire", ["Base"]),
-  tests("EventLoop"),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),

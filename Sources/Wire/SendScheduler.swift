@@ -1,0 +1,232 @@
+import Base
+
+/// One outgoing message in up to three pieces, so that bytes shared by many receivers are copied only into the frame.
+package struct OutgoingMessage: Sendable {
+  let head: Bytes
+  let body: Bytes
+  let tail: Bytes
+  package let count: Int
+
+  package init(_ head: Bytes, _ body: Bytes = [], _ tail: Bytes = []) {
+    self.head = head
+    self.body = body
+    self.tail = tail
+    count = head.count + body.count + tail.count
+  }
+
+  /// Appends the message's bytes in `range`.
+  func append(_ range: Range<Int>, to out: inout Bytes) {
+    var start = 0
+    for piece in [head, body, tail] {
+      let from = max(range.lowerBound - start, 0)
+      let to = min(range.upperBound - start, piece.count)
+      if from < to { out.append(contentsOf: piece[from..<to]) }
+      start += piece.count
+    }
+  }
+}
+
+/// First in, first out, without moving what waits.
+struct Queue<Element: Sendable>: Sendable {
+  private var slots: [Element?] = []
+  private var head = 0
+
+  var isEmpty: Bool { head == slots.count }
+  var count: Int { slots.count - head }
+  var first: Element? {
+    get { head < slots.count ? slots[head] : nil }
+    set { if head < slots.count { slots[head] = newValue } }
+  }
+  mutating func append(_ element: Element) { slots.append(element) }
+  mutating func removeFirst() {
+    guard head < slots.count else { return }
+    slots[head] = nil
+    head += 1
+    if head == slots.count {
+      slots.removeAll(keepingCapacity: head <= 64)
+      head = 0
+    } else if head >= 64, head * 2 >= slots.count {
+      slots.removeFirst(head)
+      head = 0
+    }
+  }
+}
+
+/// Which frame leaves next: connection-level frames first, then by class, in each class one frame of each stream in
+/// turn. Messages are cut into frames here, at the moment they leave, so a large one never holds up a ping; and
+/// credit is looked at here: a message starts only while the stream's credit is above zero.
+package struct SendScheduler: Sendable {
+  /// What happened while frames left.
+  package enum Event: Sendable, Hashable {
+    /// The stream's END is on its way.
+    case ended(UInt32)
+    /// `canSend` was refused before and would be granted now.
+    case writable(UInt32)
+  }
+
+  struct Item: Sendable {
+    let type: FrameType
+    /// On the item's first frame.
+    let flags: FrameFlags
+    let message: OutgoingMessage
+    var sent = 0
+  }
+
+  private struct Lane: Sendable {
+    let priority: Priority
+    var items = Queue<Item>()
+    var credit: Int
+    /// Cost of the messages that wait behind credit, and bytes of everything that waits.
+    var waitingCost = 0
+    var bytes = 0
+    /// In its class's turn.
+    var scheduled = false
+    var wantsToSend = false
+    /// OPEN left in part or whole, so that the peer knows the stream.
+    var isKnownToPeer: Bool
+
+    var isRunnable: Bool {
+      guard let first = items.first else { return false }
+      return first.type != .data || first.sent > 0 || credit > 0
+    }
+  }
+
+  private let limits: WireLimits
+  private var control = Queue<Bytes>()
+  package private(set) var controlBytes = 0
+  private var lanes: [UInt32: Lane] = [:]
+  private var turns: [Queue<UInt32>] = Priority.allCases.map { _ in Queue() }
+  /// Bytes of messages that wait, all streams together.
+  package private(set) var messageBytes = 0
+  private var wantSession: Set<UInt32> = []
+
+  package init(limits: WireLimits) { self.limits = limits }
+
+  /// Nothing could leave now, whether or not messages wait for credit.
+  package var isIdle: Bool { control.isEmpty && turns.allSatisfy(\.isEmpty) }
+
+  package mutating func control(_ frame: Frame) {
+    let bytes = frame.encoded
+    controlBytes += bytes.count
+    control.append(bytes)
+  }
+
+  package mutating func add(_ stream: UInt32, priority: Priority, credit: Int, isKnownToPeer: Bool) {
+    lanes[stream] = Lane(priority: priority, credit: credit, isKnownToPeer: isKnownToPeer)
+  }
+
+  /// Forgets a stream and what waits on it; true if the peer knows of it.
+  @discardableResult
+  package mutating func remove(_ stream: UInt32) -> Bool {
+    guard let lane = lanes.removeValue(forKey: stream) else { return false }
+    messageBytes -= lane.bytes
+    wantSession.remove(stream)
+    return lane.isKnownToPeer
+  }
+
+  package mutating func enqueue(
+    _ stream: UInt32, _ type: FrameType, flags: FrameFlags = [], _ message: OutgoingMessage
+  ) {
+    guard lanes[stream] != nil else { return }
+    lanes[stream]?.items.append(Item(type: type, flags: flags, message: message))
+    lanes[stream]?.bytes += message.count
+    messageBytes += message.count
+    if type == .data { lanes[stream]?.waitingCost += WireLimits.cost(message.count) }
+    schedule(stream)
+  }
+
+  /// True while a message given now would find credit and room; asking and hearing no is answered by `writable` later.
+  package mutating func canSend(_ stream: UInt32) -> Bool {
+    guard let lane = lanes[stream] else { return false }
+    guard lane.credit > lane.waitingCost, lane.bytes < limits.streamSendBytes else {
+      lanes[stream]?.wantsToSend = true
+      return false
+    }
+    guard messageBytes < limits.sessionSendBytes else {
+      wantSession.insert(stream)
+      return false
+    }
+    return true
+  }
+
+  /// The stream's credit rose; false if it rose above what is allowed. `writable` tells whether to wake its sender.
+  package mutating func credit(_ stream: UInt32, _ bytes: Int, writable: inout Bool) -> Bool {
+    guard let lane = lanes[stream] else { return true }
+    guard lane.credit + bytes <= WireLimits.maxCredit else { return false }
+    lanes[stream]?.credit += bytes
+    writable = wake(stream)
+    schedule(stream)
+    return true
+  }
+
+  private mutating func wake(_ stream: UInt32) -> Bool {
+    guard let lane = lanes[stream], lane.wantsToSend, lane.credit > lane.waitingCost,
+      lane.bytes < limits.streamSendBytes
+    else { return false }
+    lanes[stream]?.wantsToSend = false
+    return true
+  }
+
+  private mutating func schedule(_ stream: UInt32) {
+    guard let lane = lanes[stream], !lane.scheduled, lane.isRunnable else { return }
+    lanes[stream]?.scheduled = true
+    turns[Int(lane.priority.rawValue)].append(stream)
+  }
+
+  /// A rest of a batch below this is left empty rather than filled with the start of a long message.
+  private static let smallestCut = 512
+
+  /// The next bytes to write, at most one frame's bound of them in as many frames as fit; empty when nothing can leave.
+  package mutating func next(events: inout [Event]) -> Bytes {
+    var out: Bytes = []
+    while let frame = control.first, out.count + frame.count <= WireLimits.frameBytes {
+      if out.isEmpty { out = frame } else { out.append(contentsOf: frame) }
+      controlBytes -= frame.count
+      control.removeFirst()
+    }
+    guard control.isEmpty else { return out }
+    for turn in turns.indices {
+      while let stream = turns[turn].first {
+        guard takeFrame(of: stream, into: &out, &events) else { return out }
+        turns[turn].removeFirst()
+        lanes[stream]?.scheduled = false
+        schedule(stream)
+      }
+    }
+    if messageBytes < limits.sessionSendBytes / 2, !wantSession.isEmpty {
+      events.append(contentsOf: wantSession.sorted().map { .writable($0) })
+      wantSession = []
+    }
+    return out
+  }
+
+  /// One frame of the stream; false if it does not fit any more.
+  private mutating func takeFrame(of stream: UInt32, into out: inout Bytes, _ events: inout [Event]) -> Bool {
+    guard let item = lanes[stream]?.items.first else { return true }
+    let left = item.message.count - item.sent
+    let room = WireLimits.frameBytes - out.count - WireLimits.headerBytes
+    guard room >= left || room >= Self.smallestCut else { return false }
+    let count = min(left, room)
+    if item.type == .data, item.sent == 0 {
+      let cost = WireLimits.cost(item.message.count)
+      lanes[stream]?.credit -= cost
+      lanes[stream]?.waitingCost -= cost
+    }
+    var flags: FrameFlags = item.sent == 0 ? item.flags : []
+    if count < left { flags.insert(.more) }
+    if out.isEmpty { out.reserveCapacity(min(messageBytes + 64, WireLimits.frameBytes)) }
+    Frame.appendHeader(item.type, flags: flags, stream: stream, payloadCount: count, to: &out)
+    item.message.append(item.sent..<(item.sent + count), to: &out)
+    lanes[stream]?.isKnownToPeer = true
+    lanes[stream]?.bytes -= count
+    messageBytes -= count
+    if count < left {
+      lanes[stream]?.items.first?.sent += count
+    } else {
+      lanes[stream]?.items.removeFirst()
+      if item.type == .end { events.append(.ended(stream)) }
+    }
+    if wake(stream) { events.append(.writable(stream)) }
+    return true
+  }
+}

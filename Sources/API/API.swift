@@ -179,18 +179,6 @@ package enum BatchItem: Sendable {
     async throws(APIError) -> Value
 }
 
-/// A bidirectional stream of messages with backpressure, whatever carries it.
-@LoopActor package protocol DuplexStream: AnyObject {
-  /// The next message from the other side; nil at its end. Throws when the stream broke.
-  func receive() async throws(SkerryError) -> Bytes?
-  /// Sends one message; suspends while the other side withholds credit.
-  func send(_ message: Bytes) async throws(SkerryError)
-  /// No more messages from this side.
-  func finish()
-  /// Ends both directions at once.
-  func reset(_ reason: String)
-}
-
 /// Reaches a node that is connected to this cloud; implemented by the hub, used by the API server.
 @LoopActor package protocol NodeConnector: AnyObject {
   /// Runs a call on the node (`pods/log`, `pods/exec`, `devices/command`), joining `stream` to it.

@@ -117,6 +117,7 @@ let floor7: [Target] = [
 let testTargets: [Target] = [
   tests("Base"),
   tests("Sync"),
+  tests("Transport", ["Base", "EventLoop", "Wire"]),
   tests("Wire", ["Base"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceSDK", ["Base"]),

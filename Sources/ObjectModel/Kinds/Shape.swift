@@ -1,0 +1,97 @@
+import Base
+
+/// The JSON types of the fields that a kind knows. Fields beside them are kept as they are.
+package indirect enum Shape: Sendable {
+  case any
+  case string
+  case int
+  case bool
+  case number
+  /// A number or text, as quantities are written.
+  case quantity
+  case intOrString
+  case list(Shape)
+  case map(Shape)
+  case object([String: Shape])
+
+  package static let strings = Shape.list(.string)
+  package static let stringMap = Shape.map(.string)
+  package static let quantities = Shape.map(.quantity)
+
+  /// Where a value has another type than its field: the path and what is wrong; nil if all fits. Null fits
+  /// everything, as an absent field.
+  package func mismatch(_ value: Value, at path: String = "") -> String? {
+    switch (self, value) {
+    case (.any, _), (_, .null), (.string, .string), (.int, .int), (.bool, .bool), (.number, .int), (.number, .double),
+      (.quantity, .int), (.quantity, .double), (.quantity, .string), (.intOrString, .int), (.intOrString, .string):
+      return nil
+    case (.int, .double(let number)) where Int64(exactly: number) != nil: return nil
+    case (.list(let element), .array(let values)):
+      for (index, value) in values.enumerated() {
+        if let found = element.mismatch(value, at: "\(path)[\(index)]") { return found }
+      }
+      return nil
+    case (.map(let element), .object(let fields)):
+      for (key, value) in fields {
+        if let found = element.mismatch(value, at: "\(path)[\(key)]") { return found }
+      }
+      return nil
+    case (.object(let shapes), .object(let fields)):
+      for (key, value) in fields {
+        if let found = shapes[key]?.mismatch(value, at: path.isEmpty ? key : "\(path).\(key)") { return found }
+      }
+      return nil
+    default: return "\(path.isEmpty ? "the object" : path): found \(Self.name(of: value)), expected \(expectation)"
+    }
+  }
+
+  private var expectation: String {
+    switch self {
+    case .any: "anything"
+    case .string: "a string"
+    case .int: "an integer"
+    case .bool: "a boolean"
+    case .number: "a number"
+    case .quantity: "a quantity (a number or a string)"
+    case .intOrString: "an integer or a string"
+    case .list: "an array"
+    case .map, .object: "an object"
+    }
+  }
+
+  private static func name(of value: Value) -> String {
+    switch value {
+    case .null: "null"
+    case .bool: "a boolean"
+    case .int: "an integer"
+    case .double: "a number"
+    case .string: "a string"
+    case .array: "an array"
+    case .object: "an object"
+    }
+  }
+
+  /// metadata, as all kinds have it.
+  package static let metadata = Shape.object([
+    "name": .string, "generateName": .string, "namespace": .string, "uid": .string, "resourceVersion": .string,
+    "generation": .int, "creationTimestamp": .string, "deletionTimestamp": .string, "deletionGracePeriodSeconds": .int,
+    "labels": .stringMap, "annotations": .stringMap, "finalizers": .strings, "selfLink": .string,
+    "ownerReferences": .list(
+      .object([
+        "apiVersion": .string, "kind": .string, "name": .string, "uid": .string, "controller": .bool,
+        "blockOwnerDeletion": .bool,
+      ])),
+  ])
+
+  /// spec.selector of workloads.
+  package static let selector = Shape.object([
+    "matchLabels": .stringMap,
+    "matchExpressions": .list(.object(["key": .string, "operator": .string, "values": .strings])),
+  ])
+
+  /// status.conditions.
+  package static let conditions = Shape.list(
+    .object([
+      "type": .string, "status": .string, "reason": .string, "message": .string, "lastTransitionTime": .string,
+    ]))
+}

@@ -115,16 +115,21 @@ let floor7: [Target] = [
   main("skerry", ["CommandLine"]),
 ]
 let testTargets: [Target] = [
+  tests("API", ["Base", "ObjectModel", "EventLoop"]),
   tests("Base"),
   tests("Sync"),
   tests("Transport", ["Base", "EventLoop", "Wire"]),
   tests("Wire", ["Base"]),
+  tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
+  tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
+  tests("EventLoop", ["EventLoopConformance"]),
   tests("Identity"),
   tests("ObjectModel"),
-  tests("EventLoop", ["EventLoopConformance"]),
+  tests("Sync"),
+  tests("Wire", ["Base"]),
 ]
 
 let package = Package(

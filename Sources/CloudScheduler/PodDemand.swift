@@ -1,0 +1,129 @@
+import API
+import Base
+import ObjectModel
+
+/// Amounts of what a node gives and a pod takes.
+package struct Resources: Sendable, Hashable {
+  /// Thousandths of a core.
+  package var cpu: Int64 = 0
+  /// Bytes.
+  package var memory: Int64 = 0
+  /// Others by name (`ephemeral-storage`, `example.com/gpu`) in whole units; empty for most pods.
+  package var extended: [String: Int64] = [:]
+
+  package init(cpu: Int64 = 0, memory: Int64 = 0, extended: [String: Int64] = [:]) {
+    self.cpu = cpu
+    self.memory = memory
+    self.extended = extended
+  }
+
+  package static func += (a: inout Resources, b: Resources) {
+    a.cpu += b.cpu
+    a.memory += b.memory
+    for (name, amount) in b.extended { a.extended[name, default: 0] += amount }
+  }
+  package static func -= (a: inout Resources, b: Resources) {
+    a.cpu -= b.cpu
+    a.memory -= b.memory
+    for (name, amount) in b.extended { a.extended[name, default: 0] -= amount }
+  }
+}
+
+/// What a pod asks of a node, read once from its object: all that the scheduler keeps of a pod.
+package struct PodDemand: Informed, Hashable {
+  /// A pod that asks for nothing still weighs this much in scores (Kubernetes' 100 m and 200 MB), so that such pods
+  /// spread, too.
+  package static let leastCPU: Int64 = 100
+  package static let leastMemory: Int64 = 200 << 20
+
+  package var key: ObjectKey
+  package var uid: String
+  /// Empty while it is not bound.
+  package var nodeName: String
+  package var isTerminal: Bool
+  package var isBeingDeleted: Bool
+  /// Names a scheduler; ours is `default-scheduler`.
+  package var schedulerName: String
+  package var hasGates: Bool
+  package var priority: Int64
+  package var creation: String
+  package var requests: Resources
+  /// The requests with `least…` in place of zero.
+  package var weighed: (cpu: Int64, memory: Int64) {
+    (requests.cpu == 0 ? Self.leastCPU : requests.cpu, requests.memory == 0 ? Self.leastMemory : requests.memory)
+  }
+  package var nodeSelector: [String: String]
+  /// nil: no required affinity. Otherwise one of the terms must match.
+  package var requiredTerms: [NodeSelectorTerm]?
+  package var preferredTerms: [Preferred]
+  package var tolerations: [Toleration]
+  package var hostPorts: [PodSpec.HostPort]
+  package var images: [String]
+  /// The uid of its controller: pods of one owner are spread.
+  package var owner: String
+  /// The PodScheduled condition as it is: its message, and nil if there is none.
+  package var unscheduledMessage: String?
+
+  package struct Preferred: Sendable, Hashable {
+    package var weight: Int64
+    package var term: NodeSelectorTerm
+  }
+
+  package init(stored: APIObject) throws(SkerryError) {
+    self.init(try stored.decoded(), key: ObjectKey(stored.reference))
+  }
+
+  package init(_ object: Object, key: ObjectKey) {
+    let pod = Pod(object)
+    let spec = pod.spec
+    self.key = key
+    uid = object.uid
+    nodeName = spec.nodeName
+    isTerminal = pod.isTerminal
+    isBeingDeleted = object.isBeingDeleted
+    schedulerName = spec.schedulerName
+    hasGates = !(object.spec["schedulingGates"].array ?? []).isEmpty
+    priority = spec.priority
+    creation = object.creationTimestamp
+    requests = Self.requests(spec)
+    nodeSelector = spec.nodeSelector
+    let affinity = spec.affinity["nodeAffinity"]
+    let required = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+    requiredTerms = required.isNull ? nil : (required["nodeSelectorTerms"].array ?? []).map(NodeSelectorTerm.init)
+    preferredTerms = (affinity["preferredDuringSchedulingIgnoredDuringExecution"].array ?? []).map {
+      Preferred(weight: $0["weight"].int ?? 0, term: NodeSelectorTerm($0["preference"]))
+    }
+    tolerations = spec.tolerations
+    hostPorts = spec.hostPorts
+    images = spec.containers.map { ImageName.normalised($0.image) }
+    owner = object.controllerReference?.uid ?? ""
+    unscheduledMessage = pod.condition("PodScheduled").flatMap { $0.isFalse ? $0.message : nil }
+  }
+
+  private static func requests(_ spec: PodSpec) -> Resources {
+    var total = Resources(cpu: spec.request("cpu").milli, memory: spec.request("memory").units)
+    var names: Set<String> = []
+    for container in spec.containers + spec.initContainers {
+      for key in container.value["resources"]["requests"].object?.keys ?? [] { names.insert(key) }
+      for key in container.value["resources"]["limits"].object?.keys ?? [] { names.insert(key) }
+    }
+    for name in names where name != "cpu" && name != "memory" {
+      let amount = spec.request(name).units
+      if amount > 0 { total.extended[name] = amount }
+    }
+    return total
+  }
+
+  /// This scheduler has to find a node for it.
+  package var wantsNode: Bool {
+    nodeName.isEmpty && !isTerminal && !isBeingDeleted && !hasGates && schedulerName == "default-scheduler"
+  }
+}
+
+enum ImageName {
+  /// With the tag `latest` where there is neither tag nor digest, as nodes report images.
+  static func normalised(_ image: String) -> String {
+    let last = image.split(separator: "/").last ?? ""
+    return last.contains(":") || image.contains("@") ? image : image + ":latest"
+  }
+}

@@ -1,0 +1,189 @@
+import Base
+import ObjectModel
+
+/// Decides where a pod goes. Pure: the same cluster, pod and random numbers give the same node.
+package struct Scheduling {
+  /// How much each score counts. Kubernetes' weights, but spread counts more: on an edge the loss of a node is the
+  /// usual failure.
+  package struct Weights: Sendable {
+    package var taints: Int64 = 3
+    package var affinity: Int64 = 2
+    package var hostSpread: Int64 = 3
+    package var zoneSpread: Int64 = 2
+    package var leastAllocated: Int64 = 1
+    package var balanced: Int64 = 1
+    package var imageLocality: Int64 = 1
+    package init() {}
+  }
+
+  package enum Outcome: Sendable, Hashable {
+    case node(String)
+    /// No node fits; the text is what PodScheduled and the event say.
+    case unschedulable(String)
+  }
+
+  /// Below this every node is looked at; above, at least so many that fit.
+  package static let fewestFeasible = 100
+
+  package var weights = Weights()
+  private var start = 0
+  // Kept from one decision to the next, so that none allocates.
+  private var feasible: ContiguousArray<Int> = []
+  private var scores: ContiguousArray<Int64> = []
+  private var raw: ContiguousArray<Int64> = []
+  private var zoneCounts: [Int32: Int64] = [:]
+
+  package init() {}
+
+  /// Nodes that must be found fit before the best of them is taken: all of up to 100; else a share that falls from
+  /// half towards a twentieth, since the best of a thousand is hardly better than the best of a hundred.
+  package static func feasibleGoal(_ nodes: Int) -> Int {
+    guard nodes > fewestFeasible else { return nodes }
+    let percent = max(5, 50 - nodes / 125)
+    return max(fewestFeasible, nodes * percent / 100)
+  }
+
+  package mutating func decide(_ demand: PodDemand, _ cluster: Cluster, random: any RandomSource) -> Outcome {
+    findFeasible(demand, cluster)
+    guard !feasible.isEmpty else { return .unschedulable(Self.explain(demand, cluster)) }
+    guard feasible.count > 1 else { return name(feasible[0], cluster) }
+    score(demand, cluster)
+    var (best, ties): (Int, UInt64) = (0, 1)
+    for index in 1..<feasible.count {
+      if scores[index] > scores[best] {
+        (best, ties) = (index, 1)
+      } else if scores[index] == scores[best] {
+        // Each of n equal ones is kept with probability 1/n in the end.
+        ties += 1
+        if random.below(ties) == 0 { best = index }
+      }
+    }
+    return name(feasible[best], cluster)
+  }
+
+  private func name(_ slot: Int, _ cluster: Cluster) -> Outcome {
+    guard let node = cluster.nodes[slot] else { preconditionFailure("a slot that fits holds a node") }
+    return .node(node.name)
+  }
+
+  /// Looks from where the last decision stopped, so that all nodes get their turn.
+  private mutating func findFeasible(_ demand: PodDemand, _ cluster: Cluster) {
+    feasible.removeAll(keepingCapacity: true)
+    let count = cluster.slots.count
+    guard count > 0 else { return }
+    let goal = Self.feasibleGoal(cluster.nodeCount)
+    if start >= count { start = 0 }
+    var slot = start
+    for _ in 0..<count {
+      if cluster.fits(demand, slot) { feasible.append(slot) }
+      slot = slot + 1 == count ? 0 : slot + 1
+      if feasible.count == goal { break }
+    }
+    start = slot
+  }
+
+  /// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {k: v}.`
+  package static func explain(_ demand: PodDemand, _ cluster: Cluster) -> String {
+    guard cluster.nodeCount > 0 else { return "no nodes available to schedule pods" }
+    var counts: [Cluster.Refusal: Int] = [:]
+    for slot in cluster.slots.indices where cluster.slots[slot].isUsed {
+      for refusal in cluster.refusals(demand, slot) { counts[refusal, default: 0] += 1 }
+    }
+    let reasons = counts.map { "\($0.value) \($0.key.text)" }.sorted()
+    return "0/\(cluster.nodeCount) nodes are available: \(reasons.joined(separator: ", "))."
+  }
+}
+
+// MARK: Scores, each 0 to 100 for every feasible node
+
+extension Scheduling {
+  private mutating func score(_ demand: PodDemand, _ cluster: Cluster) {
+    scores.removeAll(keepingCapacity: true)
+    for slot in feasible { scores.append(resources(demand, cluster, slot)) }
+    addTaints(demand, cluster)
+    addAffinity(demand, cluster)
+    addSpread(demand, cluster)
+    addImages(demand, cluster)
+  }
+
+  /// Least allocated, and how alike the shares of CPU and memory are that would then be taken.
+  private func resources(_ demand: PodDemand, _ cluster: Cluster, _ slot: Int) -> Int64 {
+    guard let node = cluster.nodes[slot] else { return 0 }
+    let room = cluster.slots[slot]
+    let weighed = demand.weighed
+    func share(_ taken: Int64, _ all: Int64) -> Int64 { all <= 0 ? 1000 : min(1000, taken * 1000 / all) }
+    let cpu = share(room.weighedCPU + weighed.cpu, node.allocatable.cpu)
+    let memory = share(room.weighedMemory + weighed.memory, node.allocatable.memory)
+    let least = (2000 - cpu - memory) / 20
+    let balanced = 100 - abs(cpu - memory) / 20
+    return least * weights.leastAllocated + balanced * weights.balanced
+  }
+
+  /// Adds `raw` stretched to 0 … 100 (or its reverse) times `weight`; nothing if all are zero.
+  private mutating func add(_ weight: Int64, reversed: Bool) {
+    guard let most = raw.max(), most > 0 else { return }
+    for index in raw.indices {
+      let share = raw[index] * 100 / most
+      scores[index] += (reversed ? 100 - share : share) * weight
+    }
+  }
+
+  private mutating func addTaints(_ demand: PodDemand, _ cluster: Cluster) {
+    raw.removeAll(keepingCapacity: true)
+    for slot in feasible {
+      var count: Int64 = 0
+      for taint in cluster.nodes[slot]?.softTaints ?? []
+      where !demand.tolerations.contains(where: { $0.tolerates(taint) }) { count += 1 }
+      raw.append(count)
+    }
+    add(weights.taints, reversed: true)
+  }
+
+  private mutating func addAffinity(_ demand: PodDemand, _ cluster: Cluster) {
+    guard !demand.preferredTerms.isEmpty else { return }
+    raw.removeAll(keepingCapacity: true)
+    for slot in feasible {
+      var sum: Int64 = 0
+      if let node = cluster.nodes[slot] {
+        for preferred in demand.preferredTerms where preferred.term.matches(name: node.name, labels: node.labels) {
+          sum += preferred.weight
+        }
+      }
+      raw.append(max(0, sum))
+    }
+    add(weights.affinity, reversed: false)
+  }
+
+  /// Fewer pods of the same owner on the host and in its zone are better.
+  private mutating func addSpread(_ demand: PodDemand, _ cluster: Cluster) {
+    guard !demand.owner.isEmpty, let mine = cluster.spread[demand.owner] else { return }
+    raw.removeAll(keepingCapacity: true)
+    for slot in feasible { raw.append(Int64(mine[slot] ?? 0)) }
+    add(weights.hostSpread, reversed: true)
+    zoneCounts.removeAll(keepingCapacity: true)
+    for (slot, count) in mine where cluster.slots[slot].zone != 0 {
+      zoneCounts[cluster.slots[slot].zone, default: 0] += Int64(count)
+    }
+    guard !zoneCounts.isEmpty else { return }
+    raw.removeAll(keepingCapacity: true)
+    for slot in feasible { raw.append(zoneCounts[cluster.slots[slot].zone] ?? 0) }
+    add(weights.zoneSpread, reversed: true)
+  }
+
+  /// Bytes that need not be fetched. An image that few nodes hold counts less, so that they are not flooded; below
+  /// 23 MB it counts nothing, from 1000 MB a container on all.
+  private mutating func addImages(_ demand: PodDemand, _ cluster: Cluster) {
+    guard demand.images.contains(where: { cluster.imageNodes[$0] != nil }) else { return }
+    let least: Int64 = 23 << 20
+    let most = max(least + 1, (1000 << 20) * Int64(demand.images.count))
+    for (index, slot) in feasible.enumerated() {
+      var bytes: Int64 = 0
+      for image in demand.images {
+        guard let size = cluster.nodes[slot]?.images[image] else { continue }
+        bytes += size / Int64(max(1, cluster.nodeCount)) * Int64(cluster.imageNodes[image] ?? 0)
+      }
+      let clamped = min(max(bytes, least), most)
+      scores[index] += (clamped - least) * 100 / (most - least) * weights.imageLocality
+    }
+  }
+}

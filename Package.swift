@@ -117,9 +117,6 @@ let floor7: [Target] = [
 let testTargets: [Target] = [
   tests("API", ["Base", "ObjectModel", "EventLoop"]),
   tests("Base"),
-  tests("Sync"),
-  tests("Transport", ["Base", "EventLoop", "Wire"]),
-  tests("Wire", ["Base"]),
   tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop"]),
@@ -129,6 +126,7 @@ let testTargets: [Target] = [
   tests("Identity"),
   tests("ObjectModel"),
   tests("Sync"),
+  tests("Transport", ["Base", "EventLoop", "Wire"]),
   tests("Wire", ["Base"]),
 ]
 

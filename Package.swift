@@ -106,6 +106,7 @@ let floor6: [Target] = [
   room(
     "CommandLine",
     ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "API", "Transport", "APIClient", arguments, yams]),
+  room("DeviceConformance", ["Base", "DeviceSDK"]),
   room("TestKit", ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Transport", "ObjectLog"]),
 ]
 let floor7: [Target] = [
@@ -120,6 +121,11 @@ let testTargets: [Target] = [
   tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop"]),
+  tests("Sync"),
+  tests("Wire", ["Base"]),
+  tests("EventLoop"),
+  tests("DeviceConformance", ["Base", "DeviceSDK", "EventLoop"]),
+  tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
   tests("EventLoop", ["EventLoopConformance"]),

@@ -42,14 +42,17 @@ package struct Sample: Sendable, Hashable {
 package struct WriteOutcome: Sendable, Hashable {
   package var before: Value
   package var after: Value
-  package init(before: Value, after: Value) {
+  /// False when the device already held the value and nothing was sent.
+  package var written: Bool
+  package init(before: Value, after: Value, written: Bool) {
     self.before = before
     self.after = after
+    self.written = written
   }
 }
 
 /// A protocol's driver: makes connections to devices. Devices at one address may share a connection underneath.
-@LoopActor package protocol Driver: AnyObject {
+@LoopActor package protocol Driver: AnyObject, Sendable {
   /// As spec.protocol.protocolName names it.
   var protocolName: String { get }
   /// Reads the device's configuration, without any input or output. A configuration that cannot be used as a
@@ -59,7 +62,7 @@ package struct WriteOutcome: Sendable, Hashable {
 
 /// One device as a driver reaches it. The service makes one call at a time and gives each a deadline; a call may
 /// suspend, but never blocks the loop.
-@LoopActor package protocol DriverConnection: AnyObject {
+@LoopActor package protocol DriverConnection: AnyObject, Sendable {
   /// Properties whose configuration cannot be used, each with the reason and the remedy.
   var problems: [String: DriverError] { get }
   /// The type under which a property is reported, also when reading it failed; nil for an unknown property.
@@ -68,8 +71,11 @@ package struct WriteOutcome: Sendable, Hashable {
   func open(deadline: Duration) async throws(DriverError)
   /// Reads properties in as few requests as the protocol allows. Every property that was asked for is answered.
   func read(_ properties: [String], deadline: Duration) async -> [String: Result<Sample, DriverError>]
-  /// Writes one property and reads it back.
-  func write(_ property: String, value: Value, deadline: Duration) async throws(DriverError) -> WriteOutcome
+  /// Writes one property and reads it back. With `onlyIfDifferent` it reads first and leaves a device alone that
+  /// already holds the value: how desired values are applied.
+  func write(
+    _ property: String, value: Value, onlyIfDifferent: Bool, deadline: Duration
+  ) async throws(DriverError) -> WriteOutcome
   /// Ends the connection; `open` makes a new one.
   func close()
 }

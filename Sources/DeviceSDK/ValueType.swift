@@ -126,3 +126,16 @@ extension Value {
     }
   }
 }
+
+extension ModelType {
+  /// What a property is reported as while its configuration cannot be used.
+  package var fallback: ValueType {
+    switch self {
+    case .int: .int64
+    case .float: .float32
+    case .double: .float64
+    case .boolean: .bool
+    case .string, .bytes, .stream: .string
+    }
+  }
+}

@@ -120,17 +120,17 @@ let testTargets: [Target] = [
   tests("Base"),
   tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),
-  tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
-  tests("Sync"),
-  tests("Wire", ["Base"]),
-  tests("EventLoop", ["EventLoopConformance"]),
   tests("DeviceConformance", ["Base", "DeviceSDK", "EventLoop"]),
+  tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
   tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
+  tests("EventLoop", ["EventLoopConformance"]),
   tests("Identity"),
   tests("ObjectModel"),
+  tests("Sync"),
   tests("Transport", ["Base", "EventLoop", "Wire"]),
+  tests("Wire", ["Base"]),
 ]
 
 let package = Package(

@@ -61,7 +61,7 @@ let floor4: [Target] = [
   room("APIServer", ["Base", "Wire", "ObjectModel", "API", "ObjectLog"]),
   room("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
   room("APIClient", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
-  room("ContainerRuntime", ["Base", "ObjectModel", "EventLoop"]),
+  room("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", logging]),
   room("DeviceSDK", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
 ]
 let floor5: [Target] = [
@@ -107,6 +107,7 @@ let floor6: [Target] = [
     "CommandLine",
     ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "API", "Transport", "APIClient", arguments, yams]),
   room("DeviceConformance", ["Base", "DeviceSDK"]),
+  room("ContainerRuntimeConformance", ["Base", "ContainerRuntime"]),
   room("TestKit", ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Transport", "ObjectLog"]),
 ]
 let floor7: [Target] = [
@@ -120,11 +121,11 @@ let testTargets: [Target] = [
   tests("Base"),
   tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),
+  tests("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", "ContainerRuntimeConformance", logging]),
   tests("DeviceConformance", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
-  tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
   tests("EventLoop", ["EventLoopConformance"]),
   tests("Identity"),
   tests("ObjectModel"),

@@ -26,6 +26,9 @@ import Base
   func sandboxes() async throws(SkerryError) -> [SandboxStatus]
 
   func createContainer(_ config: ContainerConfig) async throws(SkerryError)
+  /// Starts a created container. One that cannot be started (its program is missing) throws, and is then exited. A
+  /// container runs once: the next start of the same one is another container with the next attempt. Containers that
+  /// were created and never started do not outlive the runtime: `recover` removes them.
   func startContainer(_ id: String) async throws(SkerryError)
   /// The stop signal, then SIGKILL after `grace`; answers when the container has exited.
   func stopContainer(_ id: String, grace: Duration) async throws(SkerryError)
@@ -235,7 +238,7 @@ package struct ContainerStatus: Sendable, Hashable {
   package enum State: Sendable, Hashable {
     case created
     case running(pid: Int32)
-    /// `reason` is `Completed`, `Error` or `OOMKilled`.
+    /// `reason` is `Completed`, `Error` or `OOMKilled`; `StartError`, with code 128, when it could not be started.
     case exited(code: Int32, reason: String)
     /// It was running, and is neither running nor has an exit file (a reboot).
     case unknown

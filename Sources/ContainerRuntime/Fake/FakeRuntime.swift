@@ -22,6 +22,8 @@ import Base
     /// How long it takes to end after the stop signal; nil: it ignores the signal, and the grace time runs out.
     package var stopsAfter: Duration?
     package var stopCode: Int32
+    /// Its start fails with this message (a program that the image does not have).
+    package var startError: String?
 
     package struct Line: Sendable, Hashable {
       package var stream: Int
@@ -34,7 +36,7 @@ import Base
 
     package init(
       exitCode: Int32? = nil, exitAfter: Duration = .zero, exitReason: String? = nil, output: [Line] = [],
-      stopsAfter: Duration? = .milliseconds(10), stopCode: Int32 = 143
+      stopsAfter: Duration? = .milliseconds(10), stopCode: Int32 = 143, startError: String? = nil
     ) {
       self.exitCode = exitCode
       self.exitAfter = exitAfter
@@ -42,6 +44,7 @@ import Base
       self.output = output
       self.stopsAfter = stopsAfter
       self.stopCode = stopCode
+      self.startError = startError
     }
   }
 
@@ -88,6 +91,11 @@ import Base
 
   /// The container ends now, as if its process had.
   package func exit(_ id: String, code: Int32, reason: String? = nil) { finish(id, code: code, reason: reason) }
+
+  /// The container prints a line now.
+  package func print(_ id: String, _ text: String, stream: Int = 1) {
+    containerTable[id]?.output.append(Behavior.Line(text, stream: stream))
+  }
 
   /// What the container has printed so far.
   package func log(_ id: String) -> [Behavior.Line] { containerTable[id]?.output ?? [] }
@@ -226,6 +234,11 @@ import Base
       throw SkerryError(.conflict, "container \(id): its sandbox \(container.config.sandboxID) is not ready")
     }
     let behavior = behavior(container.config)
+    if let message = behavior.startError {
+      containerTable[id]?.status.state = .exited(code: 128, reason: "StartError")
+      containerTable[id]?.status.finishedAt = scheduler.wall
+      throw SkerryError(.system, "container \(id) cannot be started: \(message)")
+    }
     nextPID += 1
     containerTable[id]?.behavior = behavior
     containerTable[id]?.status.state = .running(pid: nextPID)

@@ -116,7 +116,13 @@ package struct WatchEvent: Sendable {
   /// At most `limit` events, without waiting; empty when there is nothing now. Throws `expired` ("too old", with the
   /// revision to restart from) once, after which the cursor is dead.
   func next(limit: Int) throws(APIError) -> [WatchEvent]
+  /// Everything up to here was answered by `next`: what a bookmark may say. 0 where that is not known.
+  var position: UInt64 { get }
   func cancel()
+}
+
+extension WatchCursor {
+  package var position: UInt64 { 0 }
 }
 
 package enum PatchType: String, Sendable {

@@ -18,7 +18,8 @@ import Wire
   package static let linger: Duration = .seconds(2)
 
   private let connection: any ByteStream
-  let clock: any Scheduler
+  /// Where the session's time comes from.
+  package let clock: any Scheduler
   private let random: any RandomSource
   private let hello: Value
   var machine: SessionMachine

@@ -24,13 +24,14 @@ package struct CallError: Error, Sendable, Hashable, CustomStringConvertible {
   /// The peer knows no such method.
   package static let unknownMethod = "UnknownMethod"
 
-  var value: Value {
+  /// `{reason, message, details}`, as END, RESET and the answer of a batch carry it.
+  package var value: Value {
     var fields: Value = ["reason": .string(reason), "message": .string(message)]
     if !details.isNull { fields["details"] = details }
     return fields
   }
 
-  init(_ value: Value) {
+  package init(_ value: Value) {
     self.init(
       reason: value["reason"].string ?? "InternalError", message: value["message"].string ?? "no reason was given",
       details: value["details"])

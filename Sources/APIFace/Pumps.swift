@@ -1,0 +1,117 @@
+import API
+import Base
+import Transport
+import Wire
+
+/// Sends a list's items as fast as the caller takes them, then its END.
+@LoopActor final class ListPump {
+  private let list: ObjectList
+  private let stream: SessionStream
+  private var sent = 0
+
+  init(_ list: ObjectList, _ stream: SessionStream) {
+    self.list = list
+    self.stream = stream
+  }
+
+  func start() {
+    stream.onWritable = { self.pump() }
+    pump()
+  }
+
+  private func pump() {
+    while sent < list.items.count {
+      guard stream.canSend else { return }
+      let (head, body, tail) = ItemMessage.pieces(list.items[sent])
+      stream.send(head: head, shared: body, tail: tail)
+      sent += 1
+    }
+    stream.onWritable = nil
+    stream.finish(raw: ListAnswer.encode(list))
+  }
+}
+
+/// Pulls events from a cursor while the watcher has credit, and sends them. It holds no queue: a slow watcher is a
+/// cursor that lags.
+@LoopActor final class WatchPump {
+  /// Events a pull; one at a time once they are large, so that little waits here past the watcher's credit.
+  private static let batch = 16
+  private static let largeEvent = 4_096
+
+  private let stream: SessionStream
+  private let service: APIService
+  private var cursor: (any WatchCursor)?
+  private var stopped = false
+  private var pumping = false
+  private var batch = 1
+  private var timer: TimerID?
+  /// Something was sent since the timer was set.
+  private var spoke = false
+  private var told: UInt64 = 0
+
+  init(_ stream: SessionStream, _ service: APIService) {
+    self.stream = stream
+    self.service = service
+  }
+
+  func start(_ cursor: any WatchCursor, after: UInt64) {
+    guard !stopped else { return cursor.cancel() }
+    self.cursor = cursor
+    cursor.onAvailable = { [weak self] in self?.pump() }
+    stream.onWritable = { [weak self] in self?.pump() }
+    // The first word tells that the watch stands, before anything happens in it.
+    told = after
+    send(WatchEvent(kind: .bookmark, position: after, object: nil))
+    setTimer()
+    pump()
+  }
+
+  func stop() {
+    stopped = true
+    cursor?.onAvailable = nil
+    cursor?.cancel()
+    cursor = nil
+    if let timer { service.scheduler.cancel(timer) }
+    timer = nil
+  }
+
+  private func send(_ event: WatchEvent) {
+    let (head, body, tail) = ItemMessage.pieces(event)
+    stream.send(head: head, shared: body, tail: tail)
+    told = max(told, event.position)
+    spoke = true
+    batch = head.count + body.count + tail.count > Self.largeEvent ? 1 : Self.batch
+  }
+
+  private func pump() {
+    // A cursor may call `onAvailable` from within `next`.
+    guard !pumping, let cursor else { return }
+    pumping = true
+    defer { pumping = false }
+    do throws(APIError) {
+      while stream.canSend {
+        let limit = batch
+        let events = try cursor.next(limit: limit)
+        for event in events { send(event) }
+        service.events.add(UInt64(events.count))
+        if events.count < limit { return }
+      }
+    } catch {
+      service.failures.add()
+      stream.fail(error.call)
+      stop()
+    }
+  }
+
+  /// Every interval in which nothing was said ends with the position that the cursor has reached meanwhile.
+  private func setTimer() {
+    timer = service.scheduler.schedule(after: service.limits.bookmarkInterval) { [weak self] in
+      guard let self, let cursor = self.cursor else { return }
+      if !self.spoke, cursor.position > self.told, self.stream.canSend {
+        self.send(WatchEvent(kind: .bookmark, position: cursor.position, object: nil))
+      }
+      self.spoke = false
+      self.setTimer()
+    }
+  }
+}

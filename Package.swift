@@ -126,6 +126,7 @@ let testTargets: [Target] = [
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
+  tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
   tests("EventLoop", ["EventLoopConformance"]),
   tests("Identity"),
   tests("ObjectModel"),

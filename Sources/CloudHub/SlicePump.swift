@@ -1,0 +1,162 @@
+import API
+import Base
+import Logging
+import ObjectLog
+import Sync
+import Wire
+
+/// One node's reader of its slice: a cursor that is moved while the node takes messages.
+@LoopActor package final class SlicePump {
+  /// Changes that are read and sent as one message.
+  static let batch = 500
+
+  private enum Phase {
+    case awaitingInventory([String: UInt64])
+    case snapshot(keys: [String], next: Int, held: [String: UInt64], position: UInt64)
+    case following
+    case ended
+  }
+
+  package let node: String
+  private unowned let hub: SliceHub
+  private let pipe: any MessagePipe
+  private let logger: Logger
+  private var phase = Phase.following
+  /// Everything through here was handed to the pipe.
+  private var cursor: UInt64 = 0
+  private var pumping = false
+
+  init(hub: SliceHub, node: String, pipe: any MessagePipe, logger: Logger) {
+    self.hub = hub
+    self.node = node
+    self.pipe = pipe
+    self.logger = logger
+  }
+
+  /// The position that the node is known to have once what was sent has arrived; 0 while that is not certain. The
+  /// hub's ping carries it.
+  package var bookmark: UInt64 {
+    guard case .following = phase, pipe.isFlushed else { return 0 }
+    return cursor
+  }
+
+  func begin(cursor held: Cursor?, digest: Bytes) {
+    pipe.onWritable = { [weak self] in self?.pump() }
+    pipe.onMessage = { [weak self] message in self?.received(message) }
+    pipe.onEnd = { [weak self] _ in self?.end() }
+    let tail = hub.log.tail
+    let position = hub.index.position
+    do throws(SkerryError) {
+      if let held, held.log == tail.log, held.epoch == tail.epoch, held.position >= hub.index.floor,
+        held.position <= position
+      {
+        follow(from: held.position)
+      } else if try hub.digest(of: node, at: position).bytes == digest {
+        follow(from: position)
+      } else {
+        phase = .awaitingInventory([:])
+        pipe.send(SliceMessage.inventory.encode())
+      }
+    } catch {
+      fail(error)
+    }
+  }
+
+  private func follow(from position: UInt64) {
+    let tail = hub.log.tail
+    cursor = position
+    phase = .following
+    pipe.send(SliceMessage.resume(log: tail.log.bytes, epoch: tail.epoch, position: position).encode())
+    pump()
+  }
+
+  private func received(_ message: Bytes) {
+    guard case .awaitingInventory(var held) = phase else { return }
+    do throws(SkerryError) {
+      let piece = try SliceInventory.decode(message)
+      for (key, revision) in piece { held[key] = revision }
+      guard held.count <= SliceInventory.maxKeys else {
+        throw SkerryError(.limitExceeded, "node \(node) names more than \(SliceInventory.maxKeys) keys")
+      }
+      phase = .awaitingInventory(held)
+      if piece.isEmpty { snapshot(held) }
+    } catch {
+      fail(error)
+    }
+  }
+
+  private func snapshot(_ held: [String: UInt64]) {
+    let tail = hub.log.tail
+    let position = hub.index.position
+    phase = .snapshot(keys: hub.index.keys(of: node), next: 0, held: held, position: position)
+    pipe.send(SliceMessage.begin(log: tail.log.bytes, epoch: tail.epoch, position: position).encode())
+    pump()
+  }
+
+  /// Sends what is due while the node takes it.
+  func pump() {
+    guard !pumping else { return }
+    pumping = true
+    defer { pumping = false }
+    do throws(SkerryError) {
+      while pipe.canSend {
+        guard try step() else { return }
+      }
+    } catch {
+      fail(error)
+    }
+  }
+
+  /// False when there is nothing to send now.
+  private func step() throws(SkerryError) -> Bool {
+    switch phase {
+    case .awaitingInventory, .ended: return false
+    case .snapshot(let keys, let next, let held, let position):
+      if next == keys.count {
+        pipe.send(SliceMessage.end(position: position).encode())
+        cursor = position
+        phase = .following
+        return true
+      }
+      phase = .snapshot(keys: keys, next: next + 1, held: held, position: position)
+      guard let object = try hub.object(keys[next], at: position) else { return true }
+      let message: SliceMessage =
+        held[object.key] == object.revision
+        ? .keep(key: object.key, revision: object.revision) : .object(object)
+      pipe.send(message.encode())
+      return true
+    case .following:
+      guard let (changes, through) = hub.index.changes(of: node, after: cursor, limit: Self.batch) else {
+        // The node lagged below what the index remembers: compare inventories.
+        phase = .awaitingInventory([:])
+        pipe.send(SliceMessage.inventory.encode())
+        return false
+      }
+      if changes.isEmpty {
+        cursor = through
+        return false
+      }
+      pipe.send(try hub.encode(changes, through: through))
+      cursor = through
+      return true
+    }
+  }
+
+  private func fail(_ error: SkerryError) {
+    if error.code == .tooOld {
+      // History went away between two reads: the inventories lead to the present.
+      phase = .awaitingInventory([:])
+      return pipe.send(SliceMessage.inventory.encode())
+    }
+    logger.error(HubLog.sliceIndex, "the slice of node \(node) cannot be served: \(error)")
+    pipe.fail(CallError(reason: "InternalError", message: "\(error)"))
+    end()
+  }
+
+  func end() {
+    phase = .ended
+    pipe.onWritable = nil
+    pipe.onMessage = nil
+    hub.detach(self)
+  }
+}

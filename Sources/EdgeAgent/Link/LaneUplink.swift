@@ -1,0 +1,86 @@
+import API
+import Base
+import Logging
+import Sync
+import Wire
+
+/// Sends one lane of the outbox over one session, several batches at a time, and forgets what the cloud has applied.
+@LoopActor package final class LaneUplink {
+  private let lane: Lane
+  private let outbox: Outbox
+  private let pipe: any MessagePipe
+  private let logger: Logger
+  private var sender: LaneSender?
+  private var ended = false
+
+  /// `pipe` is a stream that was opened with `parameters`.
+  package init(lane: Lane, outbox: Outbox, pipe: any MessagePipe, logger: Logger) {
+    self.lane = lane
+    self.outbox = outbox
+    self.pipe = pipe
+    self.logger = logger
+    pipe.onMessage = { [weak self] message in self?.received(message) }
+    pipe.onWritable = { [weak self] in self?.pump() }
+    pipe.onEnd = { [weak self] result in self?.end(result) }
+  }
+
+  /// What the stream is opened with: the incarnations that still hold entries, oldest first, and the current one.
+  package static func parameters(_ lane: Lane, _ outbox: Outbox) -> Value {
+    var ids = outbox.incarnations(lane).map(\.id)
+    if !ids.contains(outbox.current) { ids.append(outbox.current) }
+    return ["lane": .string(lane.rawValue), "incarnations": .array(ids.map { .string($0.description) })]
+  }
+
+  private func received(_ message: Bytes) {
+    do throws(SkerryError) {
+      switch try LaneMessage.decode(message) {
+      case .cursors(let cursors):
+        for (incarnation, number) in cursors where number > 0 { outbox.forget(lane, incarnation, through: number) }
+        sender = LaneSender(incarnations: outbox.incarnations(lane), cursors: cursors)
+      case .applied(let incarnation, let number, let refused):
+        if sender?.acknowledged(incarnation, through: number, refused: refused) == true {
+          outbox.forget(lane, incarnation, through: number)
+        }
+      case .batch: throw SkerryError(.protocolViolation, "the hub sent a batch on a lane, which only nodes do")
+      }
+      pump()
+    } catch {
+      stop("\(error)")
+    }
+  }
+
+  /// New entries are durable.
+  package func grew() {
+    guard let last = outbox.incarnations(lane).last(where: { $0.id == outbox.current })?.last else { return }
+    sender?.grew(outbox.current, last: last)
+    pump()
+  }
+
+  private func pump() {
+    guard !ended, sender != nil else { return }
+    do throws(SkerryError) {
+      while pipe.canSend, let range = sender?.next() {
+        let entries = try outbox.read(lane, range.incarnation, after: range.after, through: range.through)
+        let batch = LaneBatch(
+          incarnation: range.incarnation, after: range.after, through: range.through, entries: entries)
+        pipe.send(LaneMessage.batch(batch).encode())
+        sender?.didSend(range.incarnation, through: range.through)
+      }
+    } catch {
+      stop("\(error)")
+    }
+  }
+
+  private func stop(_ message: String) {
+    logger.error(EdgeLog.laneRefused, "lane \(lane.rawValue) stops until the next session: \(message)")
+    ended = true
+    pipe.fail(CallError(reason: "BadRequest", message: message))
+  }
+
+  private func end(_ result: Result<Value, CallError>) {
+    ended = true
+    if case .failure(let error) = result, error.reason != CallError.disconnected {
+      logger.error(EdgeLog.laneRefused, "lane \(lane.rawValue) was refused by the cloud: \(error)")
+    }
+  }
+}

@@ -1,0 +1,164 @@
+import Base
+import Logging
+import ObjectLog
+import Sync
+
+/// Applies the node's slice to its replica: one position, one transaction, in order.
+///
+/// The cursor that it resumes from is stored by the log in the transaction that applies the entries, so nothing is
+/// applied twice and nothing is missed, wherever the process dies.
+@LoopActor package final class ReplicaFollower {
+  private enum Phase {
+    /// The hub has not said yet whether it resumes.
+    case waiting
+    case following(log: LogID, epoch: UInt64)
+    case snapshot(log: LogID, epoch: UInt64, position: UInt64, objects: [String: StoredObject])
+  }
+
+  private let replica: any ObjectLog
+  private let logger: Logger
+  private var phase = Phase.waiting
+  /// Positions that were applied, for metrics.
+  package let applied = Counter()
+
+  package init(replica: any ObjectLog, logger: Logger) {
+    self.replica = replica
+    self.logger = logger
+  }
+
+  /// The parameters of the slice stream: where this replica stands.
+  package func parameters() throws(SkerryError) -> Value {
+    let tail = replica.tail
+    var digest = SliceDigest()
+    for (key, revision) in try inventory() { digest.add(key: key, revision: revision) }
+    return [
+      "log": .string(tail.log.description), "epoch": .int(Int64(clamping: tail.epoch)),
+      "position": .int(Int64(clamping: tail.position)), "digest": .string(digest.bytes.hex),
+    ]
+  }
+
+  private func inventory() throws(SkerryError) -> [(key: String, revision: UInt64)] {
+    var pairs: [(key: String, revision: UInt64)] = []
+    var after: String?
+    while true {
+      let page = try replica.list(prefix: "", at: nil, after: after, limit: 500)
+      pairs += page.objects.map { ($0.key, $0.object.revision) }
+      guard page.more, let last = page.objects.last else { return pairs }
+      after = last.key
+    }
+  }
+
+  /// Takes one message of the slice stream; `send` answers the hub. Returns once its effect is durable.
+  package func take(_ message: Bytes, send: (Bytes) async throws(SkerryError) -> Void) async throws(SkerryError) {
+    switch try SliceMessage.decode(message) {
+    case .inventory:
+      let pairs = try inventory()
+      for start in stride(from: 0, to: pairs.count, by: SliceInventory.piece) {
+        try await send(SliceInventory.encode(pairs[start..<min(start + SliceInventory.piece, pairs.count)]))
+      }
+      try await send(SliceInventory.encode([]))
+    case .resume(let log, let epoch, let position): try await resume(try id(log), epoch, position)
+    case .begin(let log, let epoch, let position):
+      phase = .snapshot(log: try id(log), epoch: epoch, position: position, objects: [:])
+    case .object(let object): try name(object.key, stored(object))
+    case .keep(let key, let revision):
+      guard let held = try replica.read(key, at: nil), held.revision == revision else {
+        throw SkerryError(.protocolViolation, "the hub wants \(key) kept at \(revision), which is not what is here")
+      }
+      try name(key, held)
+    case .end(let position): try await endSnapshot(position)
+    case .position(let position, let entries): try await apply(position, entries)
+    }
+  }
+
+  private func id(_ bytes: Bytes) throws(SkerryError) -> LogID {
+    guard let id = LogID(bytes) else { throw SkerryError(.protocolViolation, "a log id is 16 bytes") }
+    return id
+  }
+
+  private func resume(_ log: LogID, _ epoch: UInt64, _ position: UInt64) async throws(SkerryError) {
+    let tail = replica.tail
+    phase = .following(log: log, epoch: epoch)
+    let target = Cursor(log: log, epoch: epoch, position: position)
+    if tail == target { return }
+    if tail.log == log, tail.epoch == epoch, tail.position < position {
+      return try await commit { self.replica.apply(position: target, entries: [], privates: [], completion: $0) }
+    }
+    // The same objects under another log or epoch: nothing was sent, only the cursor moves.
+    var objects: [(key: String, object: StoredObject)] = []
+    for (key, _) in try inventory() {
+      if let object = try replica.read(key, at: nil) { objects.append((key, object)) }
+    }
+    try await commit { self.replica.replace(position: target, objects: objects, completion: $0) }
+  }
+
+  private func name(_ key: String, _ object: StoredObject) throws(SkerryError) {
+    guard case .snapshot(let log, let epoch, let position, var objects) = phase else {
+      throw SkerryError(.protocolViolation, "\(key) came outside a snapshot")
+    }
+    phase = .waiting
+    objects[key] = object
+    phase = .snapshot(log: log, epoch: epoch, position: position, objects: objects)
+  }
+
+  private func endSnapshot(_ position: UInt64) async throws(SkerryError) {
+    guard case .snapshot(let log, let epoch, let start, let objects) = phase, start == position else {
+      throw SkerryError(.protocolViolation, "the end of a snapshot at \(position) that did not begin")
+    }
+    phase = .following(log: log, epoch: epoch)
+    let target = Cursor(log: log, epoch: epoch, position: position)
+    let list = objects.sorted { $0.key < $1.key }.map { (key: $0.key, object: $0.value) }
+    try await commit { self.replica.replace(position: target, objects: list, completion: $0) }
+    logger.info("the slice was taken as a snapshot at \(position): \(list.count) objects")
+    applied.add()
+  }
+
+  private func apply(_ position: UInt64, _ entries: [SliceEntry]) async throws(SkerryError) {
+    guard case .following(let log, let epoch) = phase else {
+      throw SkerryError(.protocolViolation, "position \(position) came before the slice was resumed")
+    }
+    var list: [Entry] = []
+    for entry in entries {
+      if let made = try self.entry(entry, at: position, index: UInt32(list.count), after: list) { list.append(made) }
+    }
+    let target = Cursor(log: log, epoch: epoch, position: position)
+    try await commit { self.replica.apply(position: target, entries: list, privates: [], completion: $0) }
+    applied.add()
+  }
+
+  private func entry(_ entry: SliceEntry, at position: UInt64, index: UInt32, after earlier: [Entry])
+    throws(SkerryError) -> Entry?
+  {
+    let key =
+      switch entry {
+      case .put(let object): object.key
+      case .drop(let key): key
+      }
+    var held = try replica.read(key, at: nil)
+    if let last = earlier.last(where: { $0.key == key }) { held = last.type == .deleted ? nil : last.object }
+    switch entry {
+    case .drop:
+      guard let held else { return nil }
+      return Entry(
+        position: position, index: index, key: key, revision: held.revision, previousRevision: held.revision,
+        type: .deleted, object: held, previousMeta: held.meta)
+    case .put(let object):
+      return Entry(
+        position: position, index: index, key: key, revision: object.revision, previousRevision: held?.revision ?? 0,
+        type: held == nil ? .created : .modified, object: stored(object), previousMeta: held?.meta)
+    }
+  }
+
+  private func stored(_ object: SliceObject) -> StoredObject {
+    StoredObject(
+      body: object.body, status: object.status, meta: object.meta, bodyRevision: object.bodyRevision,
+      statusRevision: object.statusRevision, createRevision: object.createRevision, sealed: object.sealed)
+  }
+
+  private func commit(_ start: (@escaping @LoopActor (SkerryError?) -> Void) -> Void) async throws(SkerryError) {
+    let error = await withCheckedContinuation { (continuation: CheckedContinuation<SkerryError?, Never>) in
+      start { continuation.resume(returning: $0) }
+    }
+    if let error { throw error }
+  }
+}

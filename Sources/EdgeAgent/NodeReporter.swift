@@ -1,0 +1,73 @@
+import API
+import Base
+import ObjectModel
+import Sync
+
+/// Turns what the node has to say into lane entries: statuses that changed, pods that went, events.
+@LoopActor package final class NodeReporter: PodReporter {
+  private let outbox: Outbox
+  private let nodeName: String
+  private let scheduler: any Scheduler
+  private let random: any RandomSource
+  /// What was told last, by log key: a status is only told when it differs.
+  private var told: [String: (uid: String, status: Value)] = [:]
+  /// Events of the same subject, reason and message are one event with a count.
+  private var events: [String: (name: String, count: Int64, first: String)] = [:]
+
+  /// Different events remembered for counting; beyond it the memory starts anew.
+  static let maxRememberedEvents = 2000
+
+  package init(outbox: Outbox, nodeName: String, scheduler: any Scheduler, random: any RandomSource) {
+    self.outbox = outbox
+    self.nodeName = nodeName
+    self.scheduler = scheduler
+    self.random = random
+  }
+
+  package func podStatus(key: String, uid: String, status: Value) { tell(key: key, uid: uid, status: status) }
+
+  /// Tells the status of any object that the node owns, if it changed since it was last told.
+  package func tell(key: String, uid: String, status: Value) {
+    if let last = told[key], last.uid == uid, last.status == status { return }
+    told[key] = (uid, status)
+    outbox.append(.status, subject: "\(key) \(uid)", .status(key: key, uid: uid, fields: status))
+  }
+
+  /// The cloud shows something else than the node last told: somebody changed what the node owns. Tell it again.
+  package func assertAgain(key: String) { told[key] = nil }
+
+  package func podGone(key: String, uid: String) {
+    if told[key]?.uid == uid { told[key] = nil }
+    outbox.append(.status, subject: "\(key) \(uid)", .gone(key: key, uid: uid))
+  }
+
+  package func event(
+    regarding object: Object, apiVersion: String, kind: String, type: String, reason: String, message: String
+  ) {
+    let now = Timestamp.format(scheduler.wall)
+    let identity = "\(object.uid) \(reason) \(message)"
+    if events.count > Self.maxRememberedEvents { events = [:] }
+    let suffix = { () -> String in
+      var bytes: Bytes = []
+      bytes.append(bigEndian: self.random.next())
+      return bytes.hex
+    }
+    var known = events[identity] ?? ("\(object.name).\(suffix())", 0, now)
+    known.count += 1
+    events[identity] = known
+    let namespace = object.namespace.isEmpty ? "default" : object.namespace
+    let value: Value = [
+      "apiVersion": "v1", "kind": "Event",
+      "metadata": ["name": .string(known.name), "namespace": .string(namespace)],
+      "involvedObject": [
+        "apiVersion": .string(apiVersion), "kind": .string(kind), "name": .string(object.name),
+        "namespace": .string(object.namespace), "uid": .string(object.uid),
+      ],
+      "type": .string(type), "reason": .string(reason), "message": .string(String(message.prefix(1024))),
+      "source": ["component": "edgecore", "host": .string(nodeName)], "reportingComponent": "edgecore",
+      "reportingInstance": .string(nodeName), "count": .int(known.count), "firstTimestamp": .string(known.first),
+      "lastTimestamp": .string(now),
+    ]
+    outbox.append(.events, subject: "", .event(namespace: namespace, object: value))
+  }
+}

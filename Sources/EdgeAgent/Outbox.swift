@@ -1,0 +1,243 @@
+import Base
+import EventLoop
+import Logging
+import Store
+import Sync
+
+/// The edge's file with the status, events and replies lanes: what the node has to say and the cloud has not yet
+/// applied. It survives SIGKILL and power cuts, and is bounded.
+///
+/// A writer thread commits in groups; reads happen on the loop. Entries become visible, and may be sent, once they
+/// are durable. The incarnation is drawn whenever the file is made or opened, and entries keep the one they were
+/// written under, so that no number is ever reused, whatever was restored.
+@LoopActor package final class Outbox {
+  /// Entries a lane keeps; beyond it the oldest go, and one `dropped` entry stands for them.
+  package nonisolated static let maxEntries: UInt64 = 100_000
+  /// Entries that wait for the writer; beyond it the newest is refused and counted.
+  package static let maxPending = 50_000
+
+  private static let schema = Schema(
+    name: "outbox", applicationID: 0x534b_4f42,
+    migrations: [
+      """
+      CREATE TABLE incarnations (age INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);
+      CREATE TABLE entries (
+        lane TEXT NOT NULL, age INTEGER NOT NULL, number INTEGER NOT NULL, subject TEXT NOT NULL, payload BLOB NOT NULL,
+        PRIMARY KEY (lane, age, number)) WITHOUT ROWID;
+      CREATE INDEX subjects ON entries (lane, subject) WHERE subject <> '';
+      """
+    ])
+
+  private struct Pending: Sendable {
+    var lane: Lane
+    var number: UInt64
+    var subject: String
+    var payload: Bytes
+  }
+
+  /// The writer's connection. Confined to `thread` after `init` (the reason for `@unchecked Sendable`).
+  private final class Writer: @unchecked Sendable {
+    let file: StoreFile
+    let insert: Statement
+    let supersede: Statement
+    let forget: Statement
+    init(_ file: StoreFile) throws(SkerryError) {
+      self.file = file
+      insert = try file.database.prepare(
+        "INSERT INTO entries (lane, age, number, subject, payload) VALUES (?, ?, ?, ?, ?)")
+      supersede = try file.database.prepare("DELETE FROM entries WHERE lane = ? AND subject = ? AND subject <> ''")
+      forget = try file.database.prepare("DELETE FROM entries WHERE lane = ? AND age = ? AND number <= ?")
+    }
+  }
+
+  private let thread = BlockingThread(name: "outbox")
+  private let writer: Writer
+  private let reader: Database
+  private let select: Statement
+  private let logger: Logger
+  private var ages: [Incarnation: Int64] = [:]
+  /// Newest number of each lane under each incarnation, as far as it is durable.
+  private var newest: [Lane: [Incarnation: UInt64]] = [:]
+  private var next: [Lane: UInt64] = [:]
+  private var pending: [Pending] = []
+  private var writing = false
+  private var forgetting: [(lane: Lane, age: Int64, through: UInt64)] = []
+
+  /// The incarnation that new entries are written under.
+  package let current: Incarnation
+  /// New entries of a lane are durable.
+  package var onGrew: ((Lane) -> Void)?
+  package let refused = Counter()
+
+  package init(path: String, random: any RandomSource, logger: Logger) throws(SkerryError) {
+    self.logger = logger
+    let file = try StoreFile(path: path, schema: Self.schema)
+    guard let incarnation = Incarnation(random.bytes(16)) else { preconditionFailure("16 bytes were asked for") }
+    current = incarnation
+    let add = try file.database.prepare("INSERT INTO incarnations (id) VALUES (?)")
+    // Incarnations that hold nothing any more are over.
+    try file.database.execute("DELETE FROM incarnations WHERE age NOT IN (SELECT DISTINCT age FROM entries)")
+    add.bind(1, incarnation.bytes)
+    try add.run()
+    let list = try file.database.prepare("SELECT age, id FROM incarnations")
+    while try list.step() {
+      if let id = Incarnation(list.bytes(1)) { ages[id] = list.int(0) }
+    }
+    let counts = try file.database.prepare(
+      "SELECT e.lane, i.id, max(e.number) FROM entries e JOIN incarnations i USING (age) GROUP BY e.lane, e.age")
+    while try counts.step() {
+      if let lane = Lane(rawValue: counts.string(0)), let id = Incarnation(counts.bytes(1)) {
+        newest[lane, default: [:]][id] = counts.uint(2)
+      }
+    }
+    writer = try Writer(file)
+    reader = try file.reader()
+    select = try reader.prepare(
+      "SELECT number, payload FROM entries WHERE lane = ? AND age = ? AND number > ? AND number <= ? ORDER BY number")
+  }
+
+  /// Stores an entry. With a `subject`, older entries of the same subject that still wait are superseded.
+  package func append(_ lane: Lane, subject: String = "", _ payload: LanePayload) {
+    guard pending.count < Self.maxPending else { return refused.add() }
+    let number = next[lane, default: 0] + 1
+    next[lane] = number
+    pending.append(Pending(lane: lane, number: number, subject: subject, payload: payload.encode()))
+    write()
+  }
+
+  /// Incarnations that still hold entries of a lane, oldest first, with their newest number.
+  package func incarnations(_ lane: Lane) -> [(id: Incarnation, last: UInt64)] {
+    (newest[lane] ?? [:]).sorted { (ages[$0.key] ?? 0) < (ages[$1.key] ?? 0) }.map { ($0.key, $0.value) }
+  }
+
+  package func read(_ lane: Lane, _ incarnation: Incarnation, after: UInt64, through: UInt64) throws(SkerryError)
+    -> [LaneEntry]
+  {
+    guard let age = ages[incarnation] else { return [] }
+    defer { select.reset() }
+    select.bind(1, lane.rawValue)
+    select.bind(2, age)
+    select.bind(3, after)
+    select.bind(4, through)
+    var entries: [LaneEntry] = []
+    while try select.step() { entries.append(LaneEntry(number: select.uint(0), payload: select.bytes(1))) }
+    return entries
+  }
+
+  /// The cloud has applied everything through `number`.
+  package func forget(_ lane: Lane, _ incarnation: Incarnation, through number: UInt64) {
+    guard let age = ages[incarnation] else { return }
+    forgetting.append((lane, age, number))
+    if incarnation != current, number >= newest[lane]?[incarnation] ?? 0 { newest[lane]?[incarnation] = nil }
+    write()
+  }
+
+  /// Entries that the cloud has not applied, over all lanes; for metrics.
+  package func waiting() -> UInt64 {
+    guard let statement = try? reader.prepare("SELECT count(*) FROM entries"), (try? statement.step()) == true else {
+      return 0
+    }
+    return statement.uint(0)
+  }
+
+  package func close() {
+    thread.stop()
+  }
+
+  // MARK: Writing
+
+  private func write() {
+    guard !writing, !pending.isEmpty || !forgetting.isEmpty else { return }
+    writing = true
+    let batch = pending
+    let gone = forgetting
+    pending = []
+    forgetting = []
+    let age = ages[current] ?? 0
+    let writer = writer
+    thread.run { [self] in
+      let error = Self.commit(writer, batch, gone, age: age)
+      spawn { self.wrote(batch, error) }
+    }
+  }
+
+  private nonisolated static func commit(
+    _ writer: Writer, _ batch: [Pending], _ gone: [(lane: Lane, age: Int64, through: UInt64)], age: Int64
+  ) -> SkerryError? {
+    do throws(SkerryError) {
+      try writer.file.database.write { () throws(SkerryError) in
+        for (lane, age, through) in gone {
+          writer.forget.bind(1, lane.rawValue)
+          writer.forget.bind(2, age)
+          writer.forget.bind(3, through)
+          try writer.forget.run()
+        }
+        for entry in batch {
+          if !entry.subject.isEmpty {
+            writer.supersede.bind(1, entry.lane.rawValue)
+            writer.supersede.bind(2, entry.subject)
+            try writer.supersede.run()
+          }
+          writer.insert.bind(1, entry.lane.rawValue)
+          writer.insert.bind(2, age)
+          writer.insert.bind(3, entry.number)
+          writer.insert.bind(4, entry.subject)
+          writer.insert.bind(5, entry.payload)
+          try writer.insert.run()
+        }
+        try bound(writer, age: age, lanes: Set(batch.map(\.lane)))
+      }
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  /// Keeps each lane below its limit: the oldest entries of this incarnation become one `dropped` entry, which takes
+  /// the number of the last of them.
+  private nonisolated static func bound(_ writer: Writer, age: Int64, lanes: Set<Lane>) throws(SkerryError) {
+    for lane in lanes {
+      let range = try writer.file.database.prepare(
+        "SELECT count(*), min(number) FROM entries WHERE lane = ? AND age = ?")
+      range.bind(1, lane.rawValue)
+      range.bind(2, age)
+      guard try range.step(), range.uint(0) > maxEntries else { continue }
+      let first = range.uint(1)
+      let cut = try writer.file.database.prepare(
+        "SELECT number FROM entries WHERE lane = ? AND age = ? ORDER BY number LIMIT 1 OFFSET ?")
+      cut.bind(1, lane.rawValue)
+      cut.bind(2, age)
+      cut.bind(3, maxEntries / 10)
+      guard try cut.step() else { continue }
+      let last = cut.uint(0)
+      cut.reset()
+      writer.forget.bind(1, lane.rawValue)
+      writer.forget.bind(2, age)
+      writer.forget.bind(3, last)
+      try writer.forget.run()
+      writer.insert.bind(1, lane.rawValue)
+      writer.insert.bind(2, age)
+      writer.insert.bind(3, last)
+      writer.insert.bind(4, "")
+      writer.insert.bind(5, LanePayload.dropped(from: first, to: last, count: maxEntries / 10 + 1).encode())
+      try writer.insert.run()
+    }
+  }
+
+  private func wrote(_ batch: [Pending], _ error: SkerryError?) {
+    writing = false
+    if let error {
+      // Nothing was told to the cloud yet: the entries go into the next try, in their order.
+      logger.error(EdgeLog.outboxWrite, "the outbox cannot be written, its entries wait in memory: \(error)")
+      pending = batch + pending
+      return
+    }
+    var grown: Set<Lane> = []
+    for entry in batch {
+      newest[entry.lane, default: [:]][current] = entry.number
+      grown.insert(entry.lane)
+    }
+    for lane in Lane.allCases where grown.contains(lane) { onGrew?(lane) }
+    write()
+  }
+}

@@ -1,0 +1,25 @@
+import Base
+import Glibc
+
+extension Files {
+  /// Changes a file's permissions, whatever the umask says.
+  package static func setMode(_ path: String, _ mode: UInt32) throws(SkerryError) {
+    guard chmod(path, mode) == 0 else { throw failure("change the mode of", path) }
+  }
+
+  /// What a symbolic link points to; nil if there is none.
+  package static func linkTarget(_ path: String) -> String? {
+    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let count = readlink(path, &buffer, buffer.count)
+    return count < 0 ? nil : String(decoding: buffer[0..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+  }
+
+  /// Makes or replaces a symbolic link in one step.
+  package static func replaceLink(_ path: String, target: String) throws(SkerryError) {
+    if linkTarget(path) == target { return }
+    let temporary = "\(path).new"
+    unlink(temporary)
+    guard symlink(target, temporary) == 0 else { throw failure("link", temporary) }
+    guard Glibc.rename(temporary, path) == 0 else { throw failure("rename to", path) }
+  }
+}

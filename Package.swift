@@ -108,6 +108,7 @@ let floor6: [Target] = [
     ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "API", "Transport", "APIClient", arguments, yams]),
   room("DeviceConformance", ["Base", "DeviceSDK"]),
   room("ContainerRuntimeConformance", ["Base", "ContainerRuntime"]),
+  room("ObjectLogConformance", ["Base", "ObjectLog"]),
   room("TestKit", ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Transport", "ObjectLog"]),
 ]
 let floor7: [Target] = [
@@ -124,15 +125,17 @@ let testTargets: [Target] = [
   tests("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", "ContainerRuntimeConformance", logging]),
   tests("DeviceConformance", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
+  tests("ObjectLog", ["Base", "CSQLite", "EventLoop", "Store", "ObjectLogConformance"]),
+  tests("Store", ["Base"]),
+  tests("Sync"),
+  tests("Wire", ["Base"]),
+  tests("EventLoop", ["EventLoopConformance"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
   tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
-  tests("EventLoop", ["EventLoopConformance"]),
   tests("Identity"),
   tests("ObjectModel"),
-  tests("Sync"),
   tests("Transport", ["Base", "EventLoop", "Wire"]),
-  tests("Wire", ["Base"]),
 ]
 
 let package = Package(

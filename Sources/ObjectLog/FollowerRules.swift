@@ -1,5 +1,10 @@
 import Base
 
+extension Cursor {
+  /// A later place in the same history.
+  func continues(_ older: Cursor) -> Bool { log == older.log && epoch == older.epoch && position > older.position }
+}
+
 /// Whether a log assigns positions itself or takes them from another.
 package enum LogRole: UInt8, Sendable {
   case leader = 1
@@ -62,6 +67,16 @@ enum FollowerRules {
     return Entry(
       position: position.position, index: index, key: given.key, revision: given.revision,
       previousRevision: stored?.revision ?? 0, type: type, object: object, previousMeta: stored?.meta)
+  }
+
+  /// The entries of several changes to different keys.
+  static func entries(_ changes: [Given], stored: [Bytes: StoredObject], _ position: Cursor) -> [Entry] {
+    var entries: [Entry] = []
+    for change in changes {
+      let old = stored[Bytes(change.key.utf8)]
+      if let entry = entry(change, stored: old, position, index: UInt32(entries.count)) { entries.append(entry) }
+    }
+    return entries
   }
 
   /// The changes that lead from what is stored to a snapshot, in key order; equal objects need none.

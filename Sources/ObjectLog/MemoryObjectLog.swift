@@ -36,7 +36,9 @@ import Base
       waitingChanges -= group.count
       var entries: [Entry] = []
       let results = group.map { apply($0, &entries) }
-      publish(entries) { completion(results) }
+      var position = tail
+      position.position = entries.last?.position ?? tail.position
+      publish(entries, at: position) { completion(results) }
     }
   }
 
@@ -79,11 +81,9 @@ import Base
     for item in items { privates[Bytes(item.key.utf8)] = item.value }
   }
 
-  private func publish(_ entries: [Entry], answer: @LoopActor () -> Void) {
-    if let last = entries.last {
-      tail.position = last.position
-      ring.append(entries)
-    }
+  private func publish(_ entries: [Entry], at position: Cursor, answer: @LoopActor () -> Void) {
+    tail = position
+    ring.append(entries)
     answer()
     guard !entries.isEmpty else { return }
     for id in observers.ids { observers[id]?(entries) }
@@ -100,8 +100,8 @@ import Base
         return completion(error)
       }
       let given = entries.map { FollowerRules.Given(key: $0.key, revision: $0.revision, type: $0.type, $0.object) }
-      follow(given, position, privates)
-      completion(nil)
+      write(privates)
+      follow(given, position) { completion(nil) }
     }
   }
 
@@ -111,50 +111,46 @@ import Base
   ) {
     enqueue { [self] in
       if let error = FollowerRules.refusal(role, replacing: objects.count) { return completion(error) }
+      let stored = state.current()
       let changes = FollowerRules.difference(
-        stored: state.current().map { (String(decoding: $0.key, as: UTF8.self), $0.object) }, wanted: objects,
+        stored: stored.map { (String(decoding: $0.key, as: UTF8.self), $0.object) }, wanted: objects,
         position: position.position)
-      let continues = position.log == tail.log && position.epoch == tail.epoch && position.position > tail.position
-      if !continues {
-        // Another history: what was before means nothing to it, and nobody can go on from there.
-        compacted = position.position == 0 ? 0 : position.position - 1
-        ring.reset(floor: compacted)
+      if position == tail && changes.isEmpty { return completion(nil) }
+      if position.continues(tail) {
+        follow(changes, position) { completion(nil) }
+      } else {
+        let before = Dictionary(uniqueKeysWithValues: stored.map { ($0.key, $0.object) })
+        restart(at: position, FollowerRules.entries(changes, stored: before, position), objects) { completion(nil) }
       }
-      let before = continues ? nil : state
-      if !continues { state = MemoryState() }
-      follow(changes, position, [], before: before)
-      if !continues { refill(objects, position) }
-      completion(nil)
     }
   }
 
-  /// After a change of log or epoch every object stands at the new position.
-  private func refill(_ objects: [(key: String, object: StoredObject)], _ position: Cursor) {
+  /// Another history: what was before means nothing to it, and nobody can go on from there.
+  private func restart(
+    at position: Cursor, _ entries: [Entry], _ objects: [(key: String, object: StoredObject)],
+    answer: @LoopActor () -> Void
+  ) {
     state = MemoryState()
     for item in objects {
       state.add(Bytes(item.key.utf8), object: item.object, deleted: false, position: position.position)
     }
+    compacted = position.position == 0 ? 0 : position.position - 1
+    ring.reset(floor: compacted)
+    publish(entries, at: position, answer: answer)
   }
 
-  private func follow(
-    _ changes: [FollowerRules.Given], _ position: Cursor, _ items: [(key: String, value: Bytes?)],
-    before: MemoryState? = nil
-  ) {
-    write(items)
+  private func follow(_ changes: [FollowerRules.Given], _ position: Cursor, answer: @LoopActor () -> Void) {
     var entries: [Entry] = []
     for change in changes {
       let key = Bytes(change.key.utf8)
-      let stored = (before ?? state).newest(key)
-      guard let entry = FollowerRules.entry(change, stored: stored, position, index: UInt32(entries.count)) else {
-        continue
-      }
+      guard
+        let entry = FollowerRules.entry(
+          change, stored: state.newest(key), position, index: UInt32(entries.count))
+      else { continue }
       state.add(key, object: entry.object, deleted: entry.type == .deleted, position: position.position)
       entries.append(entry)
     }
-    tail = position
-    ring.append(entries)
-    guard !entries.isEmpty else { return }
-    for id in observers.ids { observers[id]?(entries) }
+    publish(entries, at: position, answer: answer)
   }
 
   // MARK: Reading

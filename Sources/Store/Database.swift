@@ -69,6 +69,8 @@ package final class Database {
     sqlite3_busy_timeout(handle, 0)
     _ = skerry_sqlite_config_flag(handle, SQLITE_DBCONFIG_DEFENSIVE, 1)
     _ = skerry_sqlite_config_flag(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    // The owner makes checkpoints; a close after a failure must not write.
+    _ = skerry_sqlite_config_flag(handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     // None of these reads or writes the file. Freed content is overwritten, so that what was deleted is gone;
     // damaged pages are noticed when they are read; temporary results stay in memory and leave no file.
     try execute(
@@ -79,6 +81,14 @@ package final class Database {
   }
 
   deinit { sqlite3_close_v2(handle) }
+
+  /// A connection that can only read, to a file that somebody may write meanwhile.
+  package static func reader(path: String, vfs: String? = nil) throws(SkerryError) -> Database {
+    // A read-only handle could not recover a WAL that a dead process left; `query_only` forbids the writes.
+    let reader = try Database(path: path, options: Options(access: .readWrite, vfs: vfs))
+    try reader.execute("PRAGMA query_only = ON")
+    return reader
+  }
 
   /// SQLite makes its WAL and shared-memory files with the permissions of the database.
   private static func createPrivate(_ path: String) throws(SkerryError) {

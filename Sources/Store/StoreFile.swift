@@ -23,7 +23,6 @@ package struct Schema: Sendable {
 /// unclean stop, that its pages are sound. Confined to one thread at a time, like its connection.
 package final class StoreFile {
   package let path: String
-  package let schema: Schema
   /// The writing connection.
   package let database: Database
   /// True if the file existed and was not closed by `close`: the process died or power failed.
@@ -36,7 +35,6 @@ package final class StoreFile {
   /// Opens or makes the file, brings its schema forward, and marks it as open.
   package init(path: String, schema: Schema, options: Database.Options = Database.Options()) throws(SkerryError) {
     self.path = path
-    self.schema = schema
     self.options = options
     // On a simulator's disk or in memory there is no other process.
     lock = options.vfs == nil && path != ":memory:" ? try FileLock(of: path) : nil
@@ -57,11 +55,7 @@ package final class StoreFile {
 
   /// A second connection to the same file that can only read.
   package func reader() throws(SkerryError) -> Database {
-    var options = options
-    options.access = .readWrite  // a read-only connection cannot recover a WAL; `query_only` forbids the writes
-    let reader = try Database(path: path, options: options)
-    try reader.execute("PRAGMA query_only = ON")
-    return reader
+    try Database.reader(path: path, vfs: options.vfs)
   }
 
   /// Empties the WAL and marks the file as closed in order. Connections close when they are let go.

@@ -1,0 +1,114 @@
+import Base
+import Store
+
+/// Where an entry stands in the history table: position and index in one integer, so that one B-tree holds a
+/// leader's history and a replica's alike.
+struct Place: Hashable, Comparable {
+  static let indexBits: UInt64 = 18
+  let raw: UInt64
+  init(raw: UInt64) { self.raw = raw }
+  init(_ position: UInt64, _ index: UInt32) { raw = position << Self.indexBits | UInt64(index) }
+  /// The last place of a position.
+  static func end(of position: UInt64) -> Place { Place(raw: position << indexBits | (1 << indexBits - 1)) }
+  var position: UInt64 { raw >> Self.indexBits }
+  var index: UInt32 { UInt32(raw & (1 << Self.indexBits - 1)) }
+  static func < (a: Place, b: Place) -> Bool { a.raw < b.raw }
+}
+
+/// The tables of a log's file. Migrations are only ever appended.
+enum LogSchema {
+  static let schema = Schema(name: "object log", applicationID: 0x534B_4C47, migrations: [first])  // "SKLG"
+
+  /// history: every version that history reaches, with its value. current: the newest place of each key, also of a
+  /// deleted one until its tombstone is swept; no second copy of the value. privates: never shown. state: one row.
+  private static let first = """
+    CREATE TABLE history (
+      place INTEGER PRIMARY KEY, key TEXT NOT NULL, type INTEGER NOT NULL, revision INTEGER NOT NULL,
+      previous INTEGER, previousRevision INTEGER NOT NULL, bodyRevision INTEGER NOT NULL,
+      statusRevision INTEGER NOT NULL, createRevision INTEGER NOT NULL, encoding INTEGER NOT NULL,
+      sameMeta INTEGER NOT NULL, checksum INTEGER NOT NULL, previousMeta BLOB, meta BLOB NOT NULL,
+      body BLOB NOT NULL, status BLOB);
+    CREATE TABLE current (
+      key TEXT PRIMARY KEY, place INTEGER NOT NULL, deleted INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE privates (
+      key TEXT PRIMARY KEY, value BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE state (
+      one INTEGER PRIMARY KEY CHECK (one = 1), role INTEGER NOT NULL, log BLOB NOT NULL, epoch INTEGER NOT NULL,
+      position INTEGER NOT NULL, compacted INTEGER NOT NULL, swept INTEGER NOT NULL, retained INTEGER NOT NULL,
+      relaxed INTEGER NOT NULL);
+    """
+
+  /// The end of the range of keys that start with `prefix`: its last byte counted up. Nil: to the end of all.
+  static func upperBound(_ prefix: String) -> Bytes? {
+    var bytes = Bytes(prefix.utf8)
+    while let last = bytes.last {
+      if last < 0xff {
+        bytes[bytes.count - 1] = last + 1
+        return bytes
+      }
+      bytes.removeLast()
+    }
+    return nil
+  }
+}
+
+/// The one row of the state table: written in the transaction of what it describes.
+struct LogState: Equatable {
+  var role: LogRole
+  var cursor: Cursor
+  var compacted: UInt64
+  /// Rows at or before this place were swept: what they replaced is gone.
+  var swept: UInt64
+  /// Bytes that compaction would free if everything was compacted.
+  var retained: UInt64
+  /// Commits may be lost in a power cut (`Database.Synchronous.normal`).
+  var relaxed: Bool
+
+  static func load(_ database: Database) throws(SkerryError) -> LogState? {
+    let statement = try database.prepare(
+      "SELECT role, log, epoch, position, compacted, swept, retained, relaxed FROM state")
+    defer { statement.reset() }
+    guard try statement.step() else { return nil }
+    guard let role = UInt8(exactly: statement.int(0)).flatMap(LogRole.init(rawValue:)),
+      let log = LogID(statement.bytes(1)), statement.uint(3) <= LogLimits.maxPosition
+    else {
+      throw SkerryError(.corrupt, "\(database.path): the log's state row is damaged: restore a backup")
+    }
+    return LogState(
+      role: role, cursor: Cursor(log: log, epoch: statement.uint(2), position: statement.uint(3)),
+      compacted: statement.uint(4), swept: statement.uint(5), retained: statement.uint(6),
+      relaxed: statement.int(7) != 0)
+  }
+
+  func store(_ statement: Statement) throws(SkerryError) {
+    statement.bind(1, UInt64(role.rawValue))
+    statement.bind(2, cursor.log.bytes)
+    statement.bind(3, cursor.epoch)
+    statement.bind(4, cursor.position)
+    statement.bind(5, compacted)
+    statement.bind(6, swept)
+    statement.bind(7, retained)
+    statement.bind(8, relaxed ? 1 as UInt64 : 0)
+    try statement.run()
+  }
+
+  static let upsert = """
+    INSERT OR REPLACE INTO state (one, role, log, epoch, position, compacted, swept, retained, relaxed)
+    VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    """
+
+  /// Begins another history of the same log: what was acknowledged may be missing, so no number of the old one may
+  /// be used again. The epoch also gets random bits, so that two restores of one backup differ.
+  mutating func beginEpoch(random: any RandomSource) throws(SkerryError) {
+    let (position, overflow) = cursor.position.addingReportingOverflow(Self.epochJump + random.below(Self.epochJump))
+    guard !overflow, position <= LogLimits.maxPosition else {
+      throw SkerryError(.limitExceeded, "the log has no positions left: start a new one")
+    }
+    cursor.epoch += 1 + random.below(1 << 20)
+    cursor.position = position
+    compacted = position - 1
+  }
+
+  /// A new epoch's positions begin at least this far on, more than any history writes between two backups.
+  static let epochJump: UInt64 = 1_000_000_000
+}

@@ -1,0 +1,165 @@
+import Base
+import Store
+
+/// The writing side of a log's tables: prepared statements, and what one change does to the rows.
+///
+/// Every call stands in a transaction of its owner. Methods throw what stops the log (the store failed) and answer
+/// as a `Result` what fails one change alone (a damaged row, a key that cannot be opened).
+final class LogTables {
+  /// What stands under a key now.
+  struct Current {
+    var place: Place
+    var deleted: Bool
+    /// Opened.
+    var object: StoredObject
+    var size: UInt64
+  }
+
+  let file: StoreFile
+  let sealing: (any Sealing)?
+  var state: LogState
+  private var stored: LogState
+  private let selectCurrent: Statement
+  private let insertHistory: Statement
+  private let upsertCurrent: Statement
+  private let upsertPrivate: Statement
+  private let deletePrivate: Statement
+  private let updateState: Statement
+
+  var database: Database { file.database }
+
+  init(file: StoreFile, state: LogState, sealing: (any Sealing)?) throws(SkerryError) {
+    let database = file.database
+    self.file = file
+    self.state = state
+    self.sealing = sealing
+    stored = state
+    selectCurrent = try database.prepare(
+      """
+      SELECT c.place, c.deleted, \(HistoryRow.columns) FROM current c LEFT JOIN history h ON h.place = c.place
+      WHERE c.key = ?1
+      """)
+    insertHistory = try database.prepare(HistoryRow.insert)
+    upsertCurrent = try database.prepare(
+      """
+      INSERT INTO current (key, place, deleted) VALUES (?1, ?2, ?3)
+      ON CONFLICT (key) DO UPDATE SET place = excluded.place, deleted = excluded.deleted
+      """)
+    upsertPrivate = try database.prepare("INSERT OR REPLACE INTO privates (key, value, checksum) VALUES (?1, ?2, ?3)")
+    deletePrivate = try database.prepare("DELETE FROM privates WHERE key = ?1")
+    updateState = try database.prepare(LogState.upsert)
+  }
+
+  // MARK: Transactions
+
+  /// Runs `body` in one transaction together with the state that it leaves; nothing changed if it throws.
+  func write<R>(_ body: () throws(SkerryError) -> R) throws(SkerryError) -> R {
+    let before = state
+    do {
+      let result = try database.write { () throws(SkerryError) in
+        let result = try body()
+        if state != stored { try state.store(updateState) }
+        return result
+      }
+      stored = state
+      return result
+    } catch {
+      state = before
+      throw error
+    }
+  }
+
+  /// Runs `body` so that a failure which it answers undoes what it wrote, and nothing else.
+  func attempt<R>(_ body: () throws(SkerryError) -> Result<R, SkerryError>) throws(SkerryError) -> Result<
+    R, SkerryError
+  > {
+    let before = state
+    try database.execute("SAVEPOINT job")
+    let result = try body()
+    if case .failure = result {
+      try database.execute("ROLLBACK TO job")
+      state = before
+    }
+    try database.execute("RELEASE job")
+    return result
+  }
+
+  // MARK: Rows
+
+  func current(_ key: String) throws(SkerryError) -> Result<Current?, SkerryError> {
+    selectCurrent.bind(1, key)
+    guard try selectCurrent.step() else { return .success(nil) }
+    defer { selectCurrent.reset() }
+    guard !selectCurrent.isNull(2) else { return .failure(HistoryRow.missing(key, file.path)) }
+    let deleted = selectCurrent.int(1) != 0
+    return HistoryRow.decode(selectCurrent, at: 2, path: file.path).flatMap { row in
+      // Nobody asks for a tombstone's value: it need not be opened.
+      let object = deleted ? .success(row.object) : row.opened(sealing)
+      return object.map { Current(place: row.place, deleted: deleted, object: $0, size: row.size) }
+    }
+  }
+
+  /// Writes an entry that replaces `current`.
+  func write(_ entry: Entry, replacing current: Current?) throws(SkerryError) -> Result<Void, SkerryError> {
+    let row: HistoryRow
+    switch HistoryRow.sealing(entry, previous: current?.place, sealing) {
+    case .success(let sealed): row = sealed
+    case .failure(let error): return .failure(error)
+    }
+    try row.store(insertHistory)
+    upsertCurrent.bind(1, entry.key)
+    upsertCurrent.bind(2, row.place.raw)
+    upsertCurrent.bind(3, entry.type == .deleted ? 1 as UInt64 : 0)
+    try upsertCurrent.run()
+    if let current, !current.deleted { state.retained += current.size }
+    if entry.type == .deleted { state.retained += row.size }
+    return .success(())
+  }
+
+  func write(_ privates: [(key: String, value: Bytes?)]) throws(SkerryError) {
+    for item in privates {
+      if let value = item.value {
+        upsertPrivate.bind(1, item.key)
+        upsertPrivate.bind(2, value as Bytes?)
+        upsertPrivate.bind(3, Self.checksum(item.key, value))
+        try upsertPrivate.run()
+      } else {
+        deletePrivate.bind(1, item.key)
+        try deletePrivate.run()
+      }
+    }
+  }
+
+  static func checksum(_ key: String, _ value: Bytes) -> UInt64 {
+    var sum = Checksum()
+    sum.add(key)
+    sum.add(value)
+    return sum.value
+  }
+
+  /// Every object that stands now, in key order, opened: what a follower compares a snapshot with.
+  func objects() throws(SkerryError) -> Result<[(key: String, object: StoredObject)], SkerryError> {
+    let statement = try database.prepare(
+      """
+      SELECT \(HistoryRow.columns) FROM current c JOIN history h ON h.place = c.place
+      WHERE c.deleted = 0 ORDER BY c.key
+      """)
+    defer { statement.reset() }
+    var found: [(key: String, object: StoredObject)] = []
+    while try statement.step() {
+      switch HistoryRow.decode(statement, at: 0, path: file.path).flatMap({ row in
+        row.opened(sealing).map { (row.key, $0) }
+      }) {
+      case .success(let item): found.append(item)
+      case .failure(let error): return .failure(error)
+      }
+    }
+    return .success(found)
+  }
+
+  /// Forgets all objects and their history.
+  func removeAll() throws(SkerryError) {
+    try database.execute("DELETE FROM history; DELETE FROM current")
+    state.retained = 0
+  }
+}

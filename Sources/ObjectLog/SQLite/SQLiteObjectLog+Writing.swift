@@ -1,0 +1,224 @@
+import Base
+import Store
+
+/// Who waits for the answer of a job, in the order of the jobs.
+struct Waiting {
+  enum Completion {
+    case group(@LoopActor ([ChangeResult]) -> Void)
+    case follower(@LoopActor (SkerryError?) -> Void)
+  }
+  let completion: Completion
+  let changes: Int
+  let size: Int
+  /// Private keys that the job may write, for each of its changes.
+  let privates: [[(key: String, value: Bytes?)]]
+}
+
+/// Jobs on their way to the writer. A snapshot of a follower goes alone: before it all else is answered, after it
+/// nothing starts until it is.
+struct JobQueue {
+  private(set) var held: [Job] = []
+  private(set) var inFlight = 0
+  private(set) var replacing = false
+  var changes = 0
+  var bytes = 0
+
+  var isIdle: Bool { held.isEmpty && inFlight == 0 }
+
+  mutating func hold(_ job: Job) { held.append(job) }
+
+  /// The next job that may go to the writer now.
+  mutating func next() -> Job? {
+    guard let job = held.first, !replacing else { return nil }
+    if case .replace = job {
+      guard inFlight == 0 else { return nil }
+      replacing = true
+    }
+    held.removeFirst()
+    inFlight += 1
+    return job
+  }
+
+  /// A job was answered; true if it was a snapshot.
+  mutating func answered() -> Bool {
+    inFlight -= 1
+    defer { replacing = false }
+    return replacing
+  }
+}
+
+extension SQLiteObjectLog {
+  package func append(_ group: [Change], completion: @escaping @LoopActor ([ChangeResult]) -> Void) {
+    submit(.group(group), .group(completion), group.map(\.privates))
+  }
+
+  package func apply(
+    position: Cursor, entries: [Entry], privates: [(key: String, value: Bytes?)],
+    completion: @escaping @LoopActor (SkerryError?) -> Void
+  ) {
+    submit(.apply(position, entries: entries, privates: privates), .follower(completion), [privates])
+  }
+
+  package func replace(
+    position: Cursor, objects: [(key: String, object: StoredObject)],
+    completion: @escaping @LoopActor (SkerryError?) -> Void
+  ) {
+    submit(.replace(position, objects: objects), .follower(completion), [])
+  }
+
+  private func submit(_ job: Job, _ completion: Waiting.Completion, _ privates: [[(key: String, value: Bytes?)]]) {
+    let waiter = Waiting(completion: completion, changes: job.changes, size: job.size, privates: privates)
+    if let error = refusal(waiter, job) {
+      spawn { waiter.refuse(error) }
+      return
+    }
+    do throws(SkerryError) {
+      if let reader { try overlay.begin(privates, reader) }
+    } catch {
+      spawn { waiter.refuse(error) }
+      return
+    }
+    queue.changes += waiter.changes
+    queue.bytes += waiter.size
+    waiting.append(waiter)
+    queue.hold(job)
+    pump()
+  }
+
+  private func refusal(_ waiter: Waiting, _ job: Job) -> SkerryError? {
+    if reader == nil || closing { return SkerryError(.closed, "the log \(configuration.path) is closed") }
+    if case .group(let changes) = job, changes.count > limits.waitingChanges {
+      return LogFailures.tooManyWaiting(limits.waitingChanges)
+    }
+    // A snapshot may be larger than what may wait: it is already in memory, and it goes alone.
+    if waiting.isEmpty { return nil }
+    if queue.changes + waiter.changes > limits.waitingChanges {
+      return LogFailures.tooManyWaiting(limits.waitingChanges)
+    }
+    if queue.bytes + waiter.size > limits.waitingBytes {
+      return SkerryError(
+        .limitExceeded,
+        "more than \(limits.waitingBytes) bytes of changes wait for the log's writer: try again in a moment")
+    }
+    return nil
+  }
+
+  /// Hands to the writer what may go.
+  func pump() {
+    while let job = queue.next() {
+      // The snapshot that reads see stays while the content is exchanged; without it a read could see both.
+      if queue.replacing { try? reader?.pin() }
+      writer.submit(job)
+    }
+  }
+
+  // MARK: Outcomes
+
+  /// Takes what the writer has done: publish, answer, wake observers.
+  func deliver() {
+    for outcome in writer.takeOutcomes() {
+      if let retained = outcome.retained { retainedBytes = retained }
+      publish(outcome)
+      for answer in outcome.answers { self.answer(answer) }
+      if !outcome.entries.isEmpty { tell(outcome.entries) }
+      if let error = outcome.stopped { stopped(error) }
+      for event in outcome.events { handle(event) }
+    }
+    pump()
+    if closing, queue.isIdle { writer.close() }
+  }
+
+  private func publish(_ outcome: StepOutcome) {
+    guard let cursor = outcome.cursor else { return }
+    if let position = outcome.restartedAt {
+      compacted = position == 0 ? 0 : position - 1
+      ring.reset(floor: compacted)
+      retention.restart(now: scheduler.now, position: position)
+    }
+    tail = cursor
+    guard !outcome.entries.isEmpty else { return }
+    ring.append(outcome.entries)
+    retention.note(outcome.entries, now: scheduler.now)
+    if let position = retention.overflow(retained: retainedBytes) { compact(through: position) }
+  }
+
+  func tell(_ entries: [Entry]) {
+    for id in observers.ids { observers[id]?(entries) }
+  }
+
+  private func answer(_ answer: JobAnswer) {
+    guard !waiting.isEmpty else { preconditionFailure("the writer answered a job that nobody waits for") }
+    let waiter = waiting.removeFirst()
+    queue.changes -= waiter.changes
+    queue.bytes -= waiter.size
+    if queue.answered() { reader?.unpin() }
+    overlay.end(waiter.privates, answer)
+    switch (waiter.completion, answer) {
+    case (.group(let completion), .results(let results)): completion(results)
+    case (.follower(let completion), .followed(let error)): completion(error)
+    default: preconditionFailure("the writer answered a job of another kind")
+    }
+  }
+
+  package func observe(_ body: @escaping @LoopActor (_ published: [Entry]) -> Void) -> ObservationID {
+    observers.add(body)
+  }
+
+  package func cancelObservation(_ id: ObservationID) { observers.remove(id) }
+}
+
+extension Waiting {
+  @LoopActor fileprivate func refuse(_ error: SkerryError) {
+    switch completion {
+    case .group(let completion): completion(Array(repeating: .failed(error), count: changes))
+    case .follower(let completion): completion(error)
+    }
+  }
+}
+
+/// What private keys read as while jobs that write them are on their way: nothing unpublished can be read.
+struct PrivateOverlay {
+  private struct Item {
+    var value: Bytes?
+    var jobs: Int
+  }
+  private var items: [String: Item] = [:]
+
+  /// The published value, if a job may be about to change it; outer nil: ask the database.
+  subscript(key: String) -> Bytes?? { items[key].map(\.value) }
+
+  /// Keys with a prefix that jobs may be about to change.
+  func matching(_ prefix: String) -> [(key: String, value: Bytes?)] {
+    items.isEmpty ? [] : items.filter { $0.key.utf8.starts(with: prefix.utf8) }.map { ($0.key, $0.value.value) }
+  }
+
+  mutating func begin(_ privates: [[(key: String, value: Bytes?)]], _ reader: LogReader) throws(SkerryError) {
+    var started: [String: Item] = [:]
+    for change in privates {
+      for item in change {
+        if items[item.key] == nil, started[item.key] == nil {
+          started[item.key] = Item(value: try reader.privateValue(item.key), jobs: 0)
+        }
+      }
+    }
+    items.merge(started) { old, _ in old }
+    for change in privates { for item in change { items[item.key]?.jobs += 1 } }
+  }
+
+  mutating func end(_ privates: [[(key: String, value: Bytes?)]], _ answer: JobAnswer) {
+    for (index, change) in privates.enumerated() {
+      let applied: Bool
+      switch answer {
+      case .results(let results):
+        if case .applied = results[index] { applied = true } else { applied = false }
+      case .followed(let error): applied = error == nil
+      }
+      for item in change {
+        guard var entry = items[item.key] else { continue }
+        if applied { entry.value = item.value }
+        entry.jobs -= 1
+        items[item.key] = entry.jobs == 0 ? nil : entry
+      }
+    }
+  }
+}

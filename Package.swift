@@ -128,6 +128,7 @@ let testTargets: [Target] = [
   tests("ObjectLog", ["Base", "CSQLite", "EventLoop", "Store", "ObjectLogConformance"]),
   tests("Store", ["Base"]),
   tests("Sync"),
+  tests("Transport", ["Base", "EventLoop", "EventLoopConformance", "Identity", "Wire"]),
   tests("Wire", ["Base"]),
   tests("EventLoop", ["EventLoopConformance"]),
   tests("DeviceSDK", ["Base"]),
@@ -135,7 +136,6 @@ let testTargets: [Target] = [
   tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
   tests("Identity"),
   tests("ObjectModel"),
-  tests("Transport", ["Base", "EventLoop", "Wire"]),
 ]
 
 let package = Package(

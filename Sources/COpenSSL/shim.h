@@ -48,3 +48,50 @@ static inline const unsigned char *skerry_names_get(GENERAL_NAMES *names, int in
   *length = ASN1_STRING_length(text);
   return ASN1_STRING_get0_data(text);
 }
+
+// Transport: macros, and stacks, whose functions are macros.
+
+static inline SSL_CTX *skerry_context_new(int server) {
+  SSL_CTX *context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
+  if (!context) return NULL;
+  SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  if (SSL_CTX_set_num_tickets(context, 0) != 1 ||
+      SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+      SSL_CTX_set1_groups_list(context, "X25519:P-256") != 1 ||
+      SSL_CTX_set_ciphersuites(
+          context, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384") != 1) {
+    SSL_CTX_free(context);
+    return NULL;
+  }
+  return context;
+}
+static inline long skerry_add_chain(SSL *ssl, X509 *certificate) { return SSL_add1_chain_cert(ssl, certificate); }
+static inline long skerry_set_store(SSL_CTX *context, X509_STORE *store) {
+  return SSL_CTX_set1_verify_cert_store(context, store);
+}
+static inline long skerry_set_server_name(SSL *ssl, const char *name) { return SSL_set_tlsext_host_name(ssl, name); }
+static inline void skerry_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
+static inline void skerry_clear_retry(BIO *bio) { BIO_clear_retry_flags(bio); }
+
+static inline int skerry_presented_count(X509_STORE_CTX *context) {
+  return sk_X509_num(X509_STORE_CTX_get0_untrusted(context));
+}
+static inline X509 *skerry_presented(X509_STORE_CTX *context, int index) {
+  return sk_X509_value(X509_STORE_CTX_get0_untrusted(context), index);
+}
+/// Verifies the presented chain with `anchor` as the only trusted certificate.
+static inline int skerry_verify_to(X509_STORE_CTX *context, X509 *anchor) {
+  STACK_OF(X509) *trusted = sk_X509_new_null();
+  if (!trusted || !sk_X509_push(trusted, anchor)) {
+    sk_X509_free(trusted);
+    return 0;
+  }
+  X509_STORE_CTX_set0_trusted_stack(context, trusted);
+  int verified = X509_verify_cert(context);
+  X509_STORE_CTX_set0_trusted_stack(context, NULL);
+  sk_X509_free(trusted);
+  return verified;
+}

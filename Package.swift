@@ -71,13 +71,13 @@ let floor5: [Target] = [
     "CloudHub",
     [
       "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "ObjectLog",
-      "APIFace",
+      "APIFace", "APIClient",
     ]),
   room(
     "EdgeAgent",
     [
       "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "ObjectLog",
-      "APIServer", "APIFace", "ContainerRuntime",
+      "APIServer", "APIFace", "APIClient", "ContainerRuntime",
     ]),
   room(
     "DeviceServices",

@@ -1,0 +1,236 @@
+import API
+import APIClient
+import APIFace
+import Base
+import EventLoop
+import Identity
+import Logging
+import ObjectModel
+import Sync
+import Transport
+import Wire
+
+/// The cloud's end of every connection: authenticates it, gives each stream to whoever serves it, and reaches nodes
+/// for logs, exec and device commands over the sessions that they opened.
+@LoopActor package final class CloudHub: NodeConnector {
+  /// The ALPN protocols that are served.
+  package static let sessionProtocol = "skerry/1"
+  package static let joinProtocol = "skerry-join/1"
+  /// Requests to join that one minute takes in all; a join is one small call, and guessing tokens is not to be cheap.
+  package static let maxJoinsPerMinute = 600
+  /// How long a connection that came to join may stay.
+  static let joinDeadline = Duration.seconds(30)
+
+  let directory: NodeDirectory
+  let slices: SliceHub
+  let scheduler: any Scheduler
+  let logger: Logger
+  private let random: any RandomSource
+  private let face: APIService
+  private let api: any API
+  private let configuration: SessionConfiguration
+  private let effects: [Lane: any LaneEffect]
+  private var sinks: [String: LaneSink] = [:]
+  private var nodes: [String: [NodeSession]] = [:]
+  private var clients: [ObjectIdentifier: Session] = [:]
+  private var heard: [String: Instant] = [:]
+  private var joinsLeft = CloudHub.maxJoinsPerMinute
+  private var joinsRefilled: Instant
+  private let refused: Counter
+  private let applied: Counter
+  private let connectedNodes: Gauge
+  private let connectedClients: Gauge
+
+  package init(
+    api: any API, face: APIService, directory: NodeDirectory, slices: SliceHub, effects: [Lane: any LaneEffect],
+    scheduler: any Scheduler, random: any RandomSource, metrics: Metrics, logger: Logger,
+    configuration: SessionConfiguration = SessionConfiguration()
+  ) {
+    self.api = api
+    self.face = face
+    self.directory = directory
+    self.slices = slices
+    self.effects = effects
+    self.scheduler = scheduler
+    self.random = random
+    self.logger = logger
+    self.configuration = configuration
+    joinsRefilled = scheduler.now
+    refused = metrics.counter("skerry_hub_refused_total", "Connections that were refused after their handshake.")
+    applied = metrics.counter("skerry_hub_lane_entries_total", "Lane entries of nodes that took effect.")
+    connectedNodes = metrics.gauge("skerry_hub_node_sessions", "Live sessions of nodes.")
+    connectedClients = metrics.gauge("skerry_hub_client_sessions", "Live sessions of clients.")
+    directory.onRevoked = { [weak self] node in self?.cut(node) }
+  }
+
+  // MARK: Connections
+
+  /// Takes a connection whose TLS handshake is done.
+  package func accept(_ stream: any ByteStream) {
+    let peer = stream.peer
+    if peer.applicationProtocol == Self.joinProtocol { return acceptJoin(stream) }
+    guard let certificate = peer.certificate else { return refuse(stream, "no client certificate") }
+    if let reason = directory.refusal(of: certificate) { return refuse(stream, reason) }
+    if let node = NodeDirectory.nodeName(certificate) {
+      acceptNode(node, certificate, stream)
+    } else {
+      acceptClient(certificate, stream)
+    }
+  }
+
+  private func refuse(_ stream: any ByteStream, _ reason: String) {
+    refused.add()
+    logger.warning(HubLog.sessionRefused, "\(stream.peer.address) was refused: \(reason)")
+    stream.close()
+  }
+
+  private func makeSession(_ stream: any ByteStream) -> Session {
+    Session(
+      stream: stream, role: .server, hello: ["role": "cloud"], scheduler: scheduler, random: random,
+      configuration: configuration)
+  }
+
+  private func acceptClient(_ certificate: PeerCertificate, _ stream: any ByteStream) {
+    let session = makeSession(stream)
+    let id = ObjectIdentifier(session)
+    let caller = Caller(
+      user: certificate.commonName, groups: certificate.organizations, node: nil, origin: .network)
+    face.attach(session, caller: caller)
+    clients[id] = session
+    connectedClients.add(1)
+    session.onClose = { [weak self] _ in
+      guard let self, self.clients.removeValue(forKey: id) != nil else { return }
+      self.connectedClients.add(-1)
+    }
+    session.start()
+  }
+
+  private func acceptNode(_ node: String, _ certificate: PeerCertificate, _ stream: any ByteStream) {
+    let session = makeSession(stream)
+    let served = NodeSession(
+      node: node, certificate: certificate, session: session, hub: self,
+      calls: face.connection(caller: .node(node, origin: .network)))
+    nodes[node, default: []].append(served)
+    connectedNodes.add(1)
+    session.onClose = { [weak self] error in self?.ended(served, error) }
+    session.start()
+  }
+
+  private func ended(_ served: NodeSession, _ error: SkerryError?) {
+    guard let index = nodes[served.node]?.firstIndex(where: { $0 === served }) else { return }
+    heard[served.node] = served.session.lastHeard
+    nodes[served.node]?.remove(at: index)
+    if nodes[served.node]?.isEmpty == true { nodes[served.node] = nil }
+    connectedNodes.add(-1)
+    served.end()
+    logger.info("node \(served.node) disconnected: \(error?.description ?? "in order")")
+  }
+
+  /// Ends every session of a node whose certificate is no longer good.
+  private func cut(_ node: String) {
+    for served in nodes[node] ?? [] where directory.refusal(of: served.certificate) != nil {
+      served.session.close("revoked", message: "the certificate of node \"\(node)\" is no longer good")
+    }
+  }
+
+  /// Tells everybody to come back later, and elsewhere if there is an elsewhere.
+  package func shutDown(delay: Duration) {
+    for served in nodes.values.flatMap({ $0 }) { served.session.close(GoAway.shutdown, delay: delay) }
+    for session in clients.values { session.close(GoAway.shutdown, delay: delay) }
+  }
+
+  // MARK: Joining
+
+  private func acceptJoin(_ stream: any ByteStream) {
+    let now = scheduler.now
+    if now - joinsRefilled >= .seconds(60) {
+      joinsLeft = Self.maxJoinsPerMinute
+      joinsRefilled = now
+    }
+    guard joinsLeft > 0 else { return refuse(stream, "more than \(Self.maxJoinsPerMinute) joins in a minute") }
+    joinsLeft -= 1
+    let session = makeSession(stream)
+    let id = ObjectIdentifier(session)
+    clients[id] = session
+    let deadline = scheduler.schedule(after: Self.joinDeadline) { [weak session] in session?.close() }
+    session.onClose = { [weak self] _ in
+      self?.scheduler.cancel(deadline)
+      self?.clients[id] = nil
+    }
+    session.onStream = { [weak self] stream in self?.join(stream) }
+    session.start()
+  }
+
+  private func join(_ stream: SessionStream) {
+    let parameters = stream.params
+    let address = stream.peer?.address ?? ""
+    spawn {
+      do throws(CallError) {
+        let csr = parameters["csr"].string ?? ""
+        let node = parameters["node"].string ?? ""
+        switch stream.method {
+        case "join":
+          let credential = parameters["token"].string ?? ""
+          stream.finish(try await self.directory.join(credential: credential, csrPEM: csr, node: node, from: address))
+        case "renew":
+          stream.finish(try await self.directory.renew(node: node, csrPEM: csr, authenticated: nil, from: address))
+        default:
+          throw CallError(reason: CallError.unknownMethod, message: "only join and renew are served to strangers")
+        }
+      } catch {
+        stream.fail(error)
+      }
+    }
+  }
+
+  // MARK: What a node's session asks for
+
+  func sink(_ node: String, _ lane: Lane) -> LaneSink? {
+    let name = "\(node)/\(lane.rawValue)"
+    if let sink = sinks[name] { return sink }
+    guard let effect = effects[lane] else { return nil }
+    let sink = LaneSink(node: node, lane: lane, effect: effect, logger: logger, applied: applied)
+    sinks[name] = sink
+    return sink
+  }
+
+  /// Makes sure that a connected node is an object of the cluster.
+  func register(_ node: String, hello: Value) async {
+    var labels: Value = hello["labels"].object.map { .object($0) } ?? [:]
+    labels["kubernetes.io/hostname"] = .string(node)
+    let object: Value = [
+      "apiVersion": "v1", "kind": "Node", "metadata": ["name": .string(node), "labels": labels], "spec": [:],
+    ]
+    do throws(APIError) {
+      _ = try await api.create(
+        resource: "nodes", namespace: "", object: object, caller: .controller("node-registrar"))
+      logger.info("node \(node) was registered")
+    } catch {
+      guard error.reason != .alreadyExists else { return }
+      logger.error(HubLog.nodeRegister, "node \(node) could not be registered: \(error)")
+    }
+  }
+
+  // MARK: NodeConnector
+
+  package func connect(
+    node: String, _ reference: ObjectReference, subresource: String, options: Value, stream: (any DuplexStream)?,
+    caller: Caller
+  ) async throws(APIError) -> Value {
+    guard let served = nodes[node]?.last(where: { $0.session.isReady }) else {
+      let seen =
+        lastHeard(node).map { "it was last heard \(Int((scheduler.now - $0).seconds)) s ago" }
+        ?? "it was not heard since this cloudcore started"
+      throw APIError(.serviceUnavailable, "node \"\(node)\" is not connected: \(seen)")
+    }
+    return try await APIClient(session: served.session).connect(
+      reference, subresource: subresource, options: options, stream: stream, caller: caller)
+  }
+
+  package func lastHeard(_ node: String) -> Instant? {
+    (nodes[node] ?? []).map(\.session.lastHeard).max() ?? heard[node]
+  }
+
+  /// Names of the nodes with a live session.
+  package var connected: [String] { nodes.keys.sorted() }
+}

@@ -1,0 +1,88 @@
+import APIFace
+import Base
+import EventLoop
+import Logging
+import ObjectLog
+import Sync
+import Transport
+import Wire
+
+/// One connection of a node: its slice stream, its lanes, and its calls.
+@LoopActor final class NodeSession {
+  let node: String
+  let certificate: PeerCertificate
+  let session: Session
+  private unowned let hub: CloudHub
+  private let calls: ServedConnection
+  private var pump: SlicePump?
+
+  init(node: String, certificate: PeerCertificate, session: Session, hub: CloudHub, calls: ServedConnection) {
+    self.node = node
+    self.certificate = certificate
+    self.session = session
+    self.hub = hub
+    self.calls = calls
+    session.onStream = { [weak self] stream in self?.opened(stream) }
+    session.onReady = { [weak self] in self?.ready() }
+    session.pingPosition = { [weak self] in self?.pump?.bookmark ?? 0 }
+  }
+
+  private func ready() {
+    let hello = session.peerHello
+    hub.logger.info("node \(node) connected from \(session.peer.address)")
+    spawn { [hub, node, certificate] in
+      await hub.directory.adopt(node: node, certificate: certificate)
+      await hub.register(node, hello: hello)
+    }
+  }
+
+  private func opened(_ stream: SessionStream) {
+    switch stream.method {
+    case "slice": openSlice(stream)
+    case "lane": openLane(stream)
+    case "renew": renew(stream)
+    default: _ = calls.serve(stream)
+    }
+  }
+
+  private func openSlice(_ stream: SessionStream) {
+    let parameters = stream.params
+    var cursor: Cursor?
+    if let log = Bytes(hex: parameters["log"].string ?? "").flatMap(LogID.init), let epoch = parameters["epoch"].int,
+      let position = parameters["position"].int, epoch >= 0, position >= 0
+    {
+      cursor = Cursor(log: log, epoch: UInt64(epoch), position: UInt64(position))
+    }
+    let digest = Bytes(hex: parameters["digest"].string ?? "") ?? []
+    pump?.end()
+    pump = hub.slices.attach(
+      node: node, pipe: SessionPipe(stream, of: session), cursor: cursor, digest: digest)
+  }
+
+  private func openLane(_ stream: SessionStream) {
+    let parameters = stream.params
+    guard let lane = Lane(rawValue: parameters["lane"].string ?? ""), let sink = hub.sink(node, lane) else {
+      return stream.fail(CallError(reason: "BadRequest", message: "no such lane is taken here"))
+    }
+    let ids = (parameters["incarnations"].array ?? []).compactMap { $0.string.flatMap { Bytes(hex: $0) } }
+    sink.attach(SessionPipe(stream, of: session), incarnations: ids.compactMap { Incarnation($0) })
+  }
+
+  private func renew(_ stream: SessionStream) {
+    let csr = stream.params["csr"].string ?? ""
+    spawn { [hub, node, certificate, session] in
+      do throws(CallError) {
+        stream.finish(
+          try await hub.directory.renew(
+            node: node, csrPEM: csr, authenticated: certificate.keyFingerprint, from: session.peer.address))
+      } catch {
+        stream.fail(error)
+      }
+    }
+  }
+
+  func end() {
+    pump?.end()
+    pump = nil
+  }
+}

@@ -18,6 +18,7 @@ import Sync
   private let replica: any ObjectLog
   private let logger: Logger
   private var phase = Phase.waiting
+  private var reached: Cursor?
   /// Positions that were applied, for metrics.
   package let applied = Counter()
 
@@ -26,9 +27,21 @@ import Sync
     self.logger = logger
   }
 
+  /// The hub has sent everything through `position`, all of it was applied, and nothing after the replica's cursor
+  /// concerned this node. Kept in memory only, since a write a ping would wear out flash for nothing: after a restart
+  /// the stored cursor leads to the same place.
+  package func bookmark(_ position: UInt64) {
+    guard case .following(let log, let epoch) = phase, position > replica.tail.position else { return }
+    reached = Cursor(log: log, epoch: epoch, position: position)
+  }
+
   /// The parameters of the slice stream: where this replica stands.
   package func parameters() throws(SkerryError) -> Value {
-    let tail = replica.tail
+    var tail = replica.tail
+    if let reached, reached.log == tail.log, reached.epoch == tail.epoch, reached.position > tail.position {
+      tail = reached
+    }
+    phase = .waiting
     var digest = SliceDigest()
     for (key, revision) in try inventory() { digest.add(key: key, revision: revision) }
     return [

@@ -1,0 +1,157 @@
+import APIFace
+import Base
+import EventLoop
+import Logging
+import Sync
+import Transport
+import Wire
+
+/// Keeps one session with the cloud: dials, resumes the slice and the lanes by their cursors, answers the cloud's
+/// calls, and comes back with backoff. Nothing on the node waits for it.
+@LoopActor package final class CloudLink {
+  package typealias Dial = @LoopActor () async throws(SkerryError) -> any ByteStream
+
+  private let dial: Dial
+  private let hello: Value
+  private let follower: ReplicaFollower
+  private let outbox: Outbox
+  private let calls: APIService
+  private let caller: @LoopActor () -> ServedConnection
+  private let scheduler: any Scheduler
+  private let random: any RandomSource
+  private let logger: Logger
+  private var backoff = Transport.Backoff()
+  private var session: Session?
+  private var uplinks: [Lane: LaneUplink] = [:]
+  private var stopped = false
+  private var task: Task<Void, Never>?
+  private let connects: Counter
+  private let sentBytes: Counter
+  private let receivedBytes: Counter
+  private let connected: Gauge
+
+  /// A session is ready, for whoever forwards something over it; called before lanes are opened.
+  package var onSession: ((Session) -> Void)?
+  /// It is over.
+  package var onSessionEnd: (() -> Void)?
+
+  package init(
+    dial: @escaping Dial, hello: Value, follower: ReplicaFollower, outbox: Outbox, calls: APIService,
+    caller: @escaping @LoopActor () -> ServedConnection, scheduler: any Scheduler, random: any RandomSource,
+    metrics: Metrics, logger: Logger
+  ) {
+    self.dial = dial
+    self.hello = hello
+    self.follower = follower
+    self.outbox = outbox
+    self.calls = calls
+    self.caller = caller
+    self.scheduler = scheduler
+    self.random = random
+    self.logger = logger
+    connects = metrics.counter("skerry_link_connects_total", "Sessions with the cloud that were established.")
+    sentBytes = metrics.counter("skerry_link_sent_bytes_total", "Bytes of frames sent to the cloud.")
+    receivedBytes = metrics.counter("skerry_link_received_bytes_total", "Bytes of frames received from the cloud.")
+    connected = metrics.gauge("skerry_link_connected", "1 while a session with the cloud is live.")
+    outbox.onGrew = { [weak self] lane in self?.uplinks[lane]?.grew() }
+  }
+
+  package var isConnected: Bool { session?.isReady == true }
+  package var current: Session? { session }
+
+  package func start() {
+    task = spawn { await self.run() }
+  }
+
+  package func stop() {
+    stopped = true
+    session?.close()
+    task?.cancel()
+  }
+
+  private func run() async {
+    var wasRefused = false
+    while !stopped {
+      do throws(SkerryError) {
+        try await once()
+        wasRefused = false
+      } catch {
+        let outcome = Transport.Backoff.outcome(of: error)
+        if outcome == .refused {
+          logger.error(EdgeLog.cloudRefused, "the cloud refuses this node: \(error)")
+        } else {
+          logger.warning(EdgeLog.cloudUnreachable, "no session with the cloud: \(error)")
+        }
+        wasRefused = outcome == .refused
+      }
+      if stopped { return }
+      let delay = backoff.delay(after: wasRefused ? .refused : .unreachable, random: random)
+      try? await scheduler.sleep(for: delay)
+    }
+  }
+
+  /// One session from its dialling to its end. Throws when it did not come to be.
+  private func once() async throws(SkerryError) {
+    let stream = try await dial()
+    let session = Session(stream: stream, role: .client, hello: hello, scheduler: scheduler, random: random)
+    let ending = Ending()
+    let served = caller()
+    session.onStream = { _ = served.serve($0) }
+    session.onClose = { error in ending.finish(error) }
+    session.start()
+    try await session.ready()
+    self.session = session
+    backoff.spread = session.reconnectSpread
+    backoff.succeeded()
+    connects.add()
+    connected.set(1)
+    logger.info("connected to the cloud at \(session.peer.address)")
+    defer {
+      self.session = nil
+      uplinks = [:]
+      connected.set(0)
+      sentBytes.add(session.bytesSent)
+      receivedBytes.add(session.bytesReceived)
+      onSessionEnd?()
+    }
+    onSession?(session)
+    try openSlice(session)
+    for lane in [Lane.status, .events] { openLane(lane, session) }
+    if let error = await ending.wait() { logger.info("the session with the cloud ended: \(error)") }
+  }
+
+  private func openSlice(_ session: Session) throws(SkerryError) {
+    let stream = session.open(method: "slice", params: try follower.parameters(), priority: .status)
+    let reader = SliceReader(stream: stream, follower: follower, logger: logger) { [weak session] error in
+      session?.close("slice", message: error.message)
+    }
+    session.onPing = { [follower] position in
+      if reader.isIdle { follower.bookmark(position) }
+    }
+  }
+
+  private func openLane(_ lane: Lane, _ session: Session) {
+    let stream = session.open(
+      method: "lane", params: LaneUplink.parameters(lane, outbox), priority: lane == .status ? .status : .telemetry)
+    uplinks[lane] = LaneUplink(
+      lane: lane, outbox: outbox, pipe: SessionPipe(stream, of: session), logger: logger)
+  }
+}
+
+/// Waits for the end of a session, whichever comes first: the end or the wait.
+@LoopActor private final class Ending {
+  private var result: SkerryError??
+  private var waiting: CheckedContinuation<SkerryError?, Never>?
+
+  func finish(_ error: SkerryError?) {
+    guard result == nil else { return }
+    result = .some(error)
+    waiting?.resume(returning: error)
+    waiting = nil
+  }
+
+  func wait() async -> SkerryError? {
+    if let result { return result }
+    return await withCheckedContinuation { waiting = $0 }
+  }
+}

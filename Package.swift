@@ -119,6 +119,7 @@ let floor7: [Target] = [
 ]
 let testTargets: [Target] = [
   tests("API", ["Base", "ObjectModel", "EventLoop"]),
+  tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),
   tests("Base"),
   tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),

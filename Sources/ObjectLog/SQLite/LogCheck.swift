@@ -19,7 +19,11 @@ package enum LogCheck {
   /// `unsupportedVersion` for a newer file.
   package static func run(path: String, vfs: String? = nil, sealing: (any Sealing)? = nil) throws(SkerryError) -> Report
   {
-    let database = try Database.reader(path: path, vfs: vfs)
+    try run(Database.reader(path: path, vfs: vfs), sealing: sealing)
+  }
+
+  static func run(_ database: Database, sealing: (any Sealing)?) throws(SkerryError) -> Report {
+    let path = database.path
     return try database.read { () throws(SkerryError) in
       try StoreFile.verify(database, LogSchema.schema)
       try database.checkStructure(full: true)

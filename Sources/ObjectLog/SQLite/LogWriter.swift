@@ -33,7 +33,8 @@ enum WriterEvent: Sendable {
 final class LogWriter: @unchecked Sendable {
   private struct Inbox: Sendable {
     var jobs: [Job] = []
-    var compactThrough: UInt64 = 0
+    /// History to let go of, with the log and epoch that the position belongs to.
+    var compact: Cursor?
     var backups: [(id: UInt64, path: String)] = []
     var reopen = false
     var close = false
@@ -74,7 +75,7 @@ final class LogWriter: @unchecked Sendable {
   // MARK: From the loop
 
   func submit(_ job: Job) { wake { $0.jobs.append(job) } }
-  func compact(through position: UInt64) { wake { $0.compactThrough = max($0.compactThrough, position) } }
+  func compact(through cursor: Cursor) { wake { $0.compact = cursor } }
   func backUp(_ id: UInt64, to path: String) { wake { $0.backups.append((id, path)) } }
   func reopen() { wake { $0.reopen = true } }
   func close() { wake { $0.close = true } }
@@ -114,7 +115,7 @@ final class LogWriter: @unchecked Sendable {
       refuseAll()
     } else {
       do throws(SkerryError) {
-        try work(commands.compactThrough)
+        try work(commands.compact)
       } catch {
         stop(error, answering: [])
       }
@@ -122,15 +123,16 @@ final class LogWriter: @unchecked Sendable {
     rest()
   }
 
-  private func work(_ compactThrough: UInt64) throws(SkerryError) {
+  private func work(_ compact: Cursor?) throws(SkerryError) {
     guard let tables else { return }
+    let compactThrough = Self.target(compact, tables.state)
     let idleTurn = turn % Self.idleWorkEvery == 0
     if walFrames > limits.maxWALFrames { try checkpoint(tables) }
     let jobs = idleTurn && hasIdleWork(tables, compactThrough) ? [] : takeJobs()
     if !jobs.isEmpty { return commit(jobs, tables) }
     if tables.state.compacted < compactThrough {
       return try tables.write { () throws(SkerryError) in
-        tables.state.compacted = min(compactThrough, max(tables.state.cursor.position, 1) - 1)
+        tables.state.compacted = compactThrough
       }
     }
     if tables.hasSweepingToDo {
@@ -150,6 +152,12 @@ final class LogWriter: @unchecked Sendable {
     tables.state.compacted < compactThrough || tables.hasSweepingToDo || backup != nil || !waitingBackups.isEmpty
   }
 
+  /// The position to compact through: of this history (a snapshot may have begun another since), and not the newest.
+  private static func target(_ compact: Cursor?, _ state: LogState) -> UInt64 {
+    guard let compact, compact.log == state.cursor.log, compact.epoch == state.cursor.epoch else { return 0 }
+    return min(compact.position, max(state.cursor.position, 1) - 1)
+  }
+
   private func checkpoint(_ tables: LogTables) throws(SkerryError) {
     let (frames, copied) = try tables.database.checkpoint(.passive)
     // What was copied is written over by the next commit.
@@ -158,8 +166,9 @@ final class LogWriter: @unchecked Sendable {
 
   /// Asks for another turn if there is more to do.
   private func rest() {
+    let compact = inbox.withLock { $0.compact }
     let idle = tables.map {
-      hasIdleWork($0, inbox.withLock { $0.compactThrough }) || walFrames > limits.checkpointFrames || closing
+      hasIdleWork($0, Self.target(compact, $0.state)) || walFrames > limits.checkpointFrames || closing
     }
     let more = inbox.withLock { inbox in
       inbox.scheduled = idle ?? false || !inbox.jobs.isEmpty || inbox.reopen || !inbox.backups.isEmpty

@@ -19,7 +19,7 @@ extension SQLiteObjectLog {
     // First here, so that no read starts below while the writer deletes; durable with the first slice.
     compacted = wanted
     ring.drop(through: wanted)
-    writer.compact(through: wanted)
+    writer.compact(through: Cursor(log: tail.log, epoch: tail.epoch, position: wanted))
   }
 
   // MARK: Failure

@@ -167,7 +167,10 @@ struct LogOpening: Sendable {
       }
       return state
     }
-    guard file.isNew else { throw SkerryError(.corrupt, "\(file.path) has no state row: restore a backup") }
+    // The process may have died between the tables and their first row.
+    guard try file.database.int("SELECT count(*) FROM history") == 0 else {
+      throw SkerryError(.corrupt, "\(file.path) has no state row: restore a backup")
+    }
     let leads = configuration.role == .leader
     let state = LogState(
       role: configuration.role,

@@ -1,0 +1,74 @@
+import Base
+import Glibc
+import Store
+
+/// Puts a backup of a leader's log in place, as a new epoch.
+///
+/// What was acknowledged after the backup is missing, so the epoch rises, the position jumps by 10^9 or more, and
+/// everything before counts as compacted: no reader can mistake the new history for the old one.
+package enum LogRestore {
+  /// Restores `backup` to `path`, checked in full first; the daemon must not run. A log that is there is kept as
+  /// `PATH.replaced`. Answers where the new history begins. Works on the system's files only.
+  package static func run(
+    from backup: String, to path: String, random: any RandomSource
+  ) throws(SkerryError) -> Cursor {
+    let lock = try FileLock(of: path)
+    let source = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
+    _ = try LogCheck.run(source, sealing: nil)
+    let staged = path + ".restoring"
+    unlink(staged)
+    let copy = try Backup(of: source, to: staged)
+    while try !copy.step() {}
+    let cursor = try begin(staged, after: replacedCursor(path), random)
+    try moveAside(path)
+    guard rename(staged, path) == 0 else {
+      throw SkerryError(.system, "cannot name the restored log \(path): \(String(cString: strerror(errno)))")
+    }
+    try Backup.syncDirectory(of: path)
+    withExtendedLifetime(lock) {}
+    return cursor
+  }
+
+  /// How far the log that is replaced had got, if it can still be read.
+  private static func replacedCursor(_ path: String) -> Cursor? {
+    guard access(path, F_OK) == 0, let old = try? Database.reader(path: path) else { return nil }
+    return (try? LogState.load(old))?.cursor
+  }
+
+  private static func begin(
+    _ path: String, after old: Cursor?, _ random: any RandomSource
+  ) throws(SkerryError) -> Cursor {
+    let database = try Database(path: path, options: Database.Options(access: .readWrite, writeAheadLog: false))
+    guard var state = try LogState.load(database) else {
+      throw SkerryError(.corrupt, "\(path) has no state row: use another backup")
+    }
+    guard state.role == .leader else {
+      throw SkerryError(
+        .invalidArgument, "this is the backup of a replica: delete the replica instead, its leader fills it again")
+    }
+    if let old, old.log == state.cursor.log {
+      state.cursor.epoch = max(state.cursor.epoch, old.epoch)
+      state.cursor.position = max(state.cursor.position, old.position)
+    }
+    try state.beginEpoch(random: random)
+    try database.write { () throws(SkerryError) in
+      try state.store(try database.prepare(LogState.upsert))
+      try database.execute("UPDATE store SET clean = 1")
+    }
+    return state.cursor
+  }
+
+  private static func moveAside(_ path: String) throws(SkerryError) {
+    guard access(path, F_OK) == 0 else { return }
+    let replaced = path + ".replaced"
+    guard access(replaced, F_OK) != 0 else {
+      throw SkerryError(.alreadyExists, "\(replaced) is still there from an earlier restore: move or delete it first")
+    }
+    for suffix in ["", "-wal"] where access(path + suffix, F_OK) == 0 {
+      guard rename(path + suffix, replaced + suffix) == 0 else {
+        throw SkerryError(.system, "cannot move \(path)\(suffix) aside: \(String(cString: strerror(errno)))")
+      }
+    }
+    unlink(path + "-shm")
+  }
+}

@@ -1,0 +1,169 @@
+import Base
+import EventLoop
+import ObjectLog
+import Synchronization
+import Testing
+
+/// Runs the writer by hand, on the loop's thread, as a simulator does.
+private final class HandDriver: WriterDriver {
+  private let queue = Mutex<[@Sendable () -> Void]>([])
+  func run(_ body: @escaping @Sendable () -> Void) { queue.withLock { $0.append(body) } }
+  func stop() {}
+  /// Runs one step; false if none waits.
+  func step() -> Bool {
+    let next = queue.withLock { $0.isEmpty ? nil : $0.removeFirst() }
+    next?()
+    return next != nil
+  }
+  /// Runs until nothing waits; answers the number of steps.
+  func drain(limit: Int = 10_000) -> Int {
+    var steps = 0
+    while steps < limit, step() { steps += 1 }
+    return steps
+  }
+}
+
+/// Time that the test moves.
+@LoopActor private final class HandScheduler: Scheduler {
+  nonisolated private let clock = Mutex<UInt64>(1_000_000_000)
+  private var timers: [(at: UInt64, id: UInt64, action: @LoopActor () -> Void)] = []
+  private var next: UInt64 = 1
+  nonisolated init() {}
+  nonisolated var now: Instant { Instant(nanoseconds: clock.withLock { $0 }) }
+  nonisolated var wall: WallTime { WallTime(seconds: 0) }
+  func schedule(after delay: Duration, _ action: @escaping @LoopActor () -> Void) -> TimerID {
+    defer { next += 1 }
+    timers.append(((now + delay).nanoseconds, next, action))
+    return TimerID(raw: next)
+  }
+  func cancel(_ timer: TimerID) { timers.removeAll { $0.id == timer.raw } }
+  func advance(_ time: Duration) {
+    let end = (now + time).nanoseconds
+    while let due = timers.filter({ $0.at <= end }).min(by: { $0.at < $1.at }) {
+      clock.withLock { $0 = max($0, due.at) }
+      timers.removeAll { $0.id == due.id }
+      due.action()
+    }
+    clock.withLock { $0 = end }
+  }
+}
+
+@LoopActor private func openLog(
+  _ path: String, _ driver: HandDriver, _ scheduler: HandScheduler, role: LogRole = .leader,
+  limits: LogLimits = LogLimits()
+) throws -> SQLiteObjectLog {
+  try SQLiteObjectLog.open(
+    SQLiteObjectLog.Configuration(path: path, role: role, limits: limits), scheduler: scheduler,
+    random: SeededRandom(seed: 4), driver: driver)
+}
+
+@LoopActor private func close(_ log: SQLiteObjectLog, _ driver: HandDriver) async throws {
+  let closing = spawnThrowing { try await log.close() }
+  await Task.yield()
+  while driver.step() { await Task.yield() }
+  try await closing.value
+}
+
+private func put(_ key: String, _ body: Bytes) -> Change {
+  Change(key: key, guarding: .any, operation: .put(body: body, status: nil, meta: [1]))
+}
+
+@Suite struct WriterTests {
+  @Test func whatWaitsIsOneStep() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let driver = HandDriver()
+      let log = try openLog(directory.log, driver, HandScheduler())
+      var published: [[UInt64]] = []
+      var answers: [String] = []
+      _ = log.observe { published.append($0.map(\.position)) }
+      for index in 0..<5 {
+        log.append([put("k/a/\(index)", [1])]) { answers.append("\(index):\($0[0].revision ?? 0)") }
+      }
+      #expect(driver.step())
+      #expect(answers.isEmpty, "answered before the loop took the outcome")
+      while answers.count < 5 { await Task.yield() }
+      #expect(answers == ["0:2", "1:3", "2:4", "3:5", "4:6"])
+      #expect(published == [[2, 3, 4, 5, 6]])
+      try await close(log, driver)
+    }
+  }
+
+  @Test func historyGoesWithTime() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let (driver, scheduler) = (HandDriver(), HandScheduler())
+      var limits = LogLimits()
+      limits.retentionTime = .seconds(600)
+      limits.compactionSlice = 8
+      let log = try openLog(directory.log, driver, scheduler, limits: limits)
+      for minute in 0..<30 {
+        for _ in 0..<10 { log.append([put("k/a/1", [UInt8(minute)] + log.tail.log.bytes)]) { _ in } }
+        log.append([put("k/a/1", [UInt8(minute), 1])]) { _ in }
+        _ = driver.drain()
+        await Task.yield()
+        await Task.yield()
+        scheduler.advance(.seconds(60))
+      }
+      while driver.step() { await Task.yield() }
+      #expect(log.tail.position == 61, "two of eleven writes a minute change something")
+      // Two entries a minute; the marks are 37.5 s apart.
+      #expect((35...41).contains(log.compacted), "compacted \(log.compacted)")
+      #expect(throws: SkerryError.self) { try log.entries(after: log.compacted, prefix: "", limit: 1) }
+      #expect(try log.entries(after: log.compacted + 1, prefix: "", limit: 100).entries.count > 15)
+      let kept = log.retainedBytes
+      scheduler.advance(.seconds(1200))
+      while driver.step() { await Task.yield() }
+      await Task.yield()
+      #expect(log.compacted == 60)
+      #expect(kept > 0 && log.retainedBytes == 0)
+      try await close(log, driver)
+      #expect(try LogCheck.run(path: directory.log).versions == 1)
+    }
+  }
+
+  @Test func historyGoesWithSize() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let (driver, scheduler) = (HandDriver(), HandScheduler())
+      var limits = LogLimits()
+      limits.retentionBytes = 1 << 20
+      let log = try openLog(directory.log, driver, scheduler, limits: limits)
+      for round in 0..<400 {
+        log.append([put("k/a/1", Bytes(repeating: UInt8(truncatingIfNeeded: round), count: 20_000))]) { _ in }
+        while driver.step() { await Task.yield() }
+        await Task.yield()
+        #expect(log.retainedBytes < 1_400_000)
+      }
+      #expect(log.retainedBytes > 400_000)
+      #expect(log.compacted > 330)
+      try await close(log, driver)
+    }
+  }
+
+  @Test func anotherHistoryDoesNotInheritItsCompaction() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let driver = HandDriver()
+      let log = try openLog(directory.log, driver, HandScheduler(), role: .follower)
+      let id = LogID(random: SeededRandom(seed: 1))
+      log.replace(position: Cursor(log: id, epoch: 1, position: 1000), objects: []) { _ in }
+      while driver.step() { await Task.yield() }
+      await Task.yield()
+      log.replace(position: Cursor(log: id, epoch: 2, position: 50), objects: []) { _ in }
+      #expect(driver.step())
+      log.compact(through: 999)
+      while driver.step() { await Task.yield() }
+      await Task.yield()
+      #expect(log.tail.position == 50)
+      for position in 51...60 as ClosedRange<UInt64> {
+        log.apply(position: Cursor(log: id, epoch: 2, position: position), entries: [], privates: []) { _ in }
+      }
+      #expect(driver.drain() < 50, "the writer never rests")
+      await Task.yield()
+      #expect(try log.entries(after: 51, prefix: "", limit: 1).through == 60)
+      try await close(log, driver)
+      #expect(try LogCheck.run(path: directory.log).compacted == 49)
+    }
+  }
+}

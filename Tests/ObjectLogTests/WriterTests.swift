@@ -1,6 +1,7 @@
 import Base
 import EventLoop
 import ObjectLog
+import Store
 import Synchronization
 import Testing
 
@@ -86,6 +87,35 @@ private func put(_ key: String, _ body: Bytes) -> Change {
       #expect(answers == ["0:2", "1:3", "2:4", "3:5", "4:6"])
       #expect(published == [[2, 3, 4, 5, 6]])
       try await close(log, driver)
+    }
+  }
+
+  /// Any of many versions of one key is a few rows away.
+  @Test func oldVersionsAreNear() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let driver = HandDriver()
+      let log = try openLog(directory.log, driver, HandScheduler())
+      for index in 0..<2000 { log.append([put("k/a/1", Bytes("\(index)".utf8))]) { _ in } }
+      while driver.step() { await Task.yield() }
+      await Task.yield()
+      for position in stride(from: 2, to: 2002, by: 37) as StrideTo<UInt64> {
+        #expect(try log.read("k/a/1", at: position)?.body == Bytes("\(position - 2)".utf8))
+      }
+      try await close(log, driver)
+      let database = try Database.reader(path: directory.log)
+      var worst = 0
+      for wanted in stride(from: 2, to: 2002, by: 97) as StrideTo<Int64> {
+        var (position, hops) = (2001 as Int64, 0)
+        while position > wanted {
+          let skip = try database.int("SELECT skip >> 18 FROM history WHERE place >> 18 = \(position)")
+          let previous = try database.int("SELECT previous >> 18 FROM history WHERE place >> 18 = \(position)")
+          position = skip > wanted ? skip : previous
+          hops += 1
+        }
+        worst = max(worst, hops)
+      }
+      #expect(worst > 1 && worst <= 33, "\(worst) rows to reach one of 2000 versions")
     }
   }
 

@@ -16,6 +16,7 @@ struct HistoryRow {
   var revision: UInt64
   /// The place of the version that this one replaced.
   var previous: Place?
+  var skip: VersionChain.Skip
   var previousRevision: UInt64
   var encoding: Encoding
   /// With body and status as stored.
@@ -25,12 +26,13 @@ struct HistoryRow {
   /// Columns of `history h` in the order of `decode`.
   static let columns = """
     h.place, h.key, h.type, h.revision, h.previous, h.previousRevision, h.bodyRevision, h.statusRevision,
-    h.createRevision, h.encoding, h.sameMeta, h.checksum, h.previousMeta, h.meta, h.body, h.status
+    h.createRevision, h.encoding, h.sameMeta, h.checksum, h.previousMeta, h.meta, h.body, h.status, h.skip,
+    h.skipLength
     """
   static let insert = """
     INSERT INTO history (place, key, type, revision, previous, previousRevision, bodyRevision, statusRevision,
-      createRevision, encoding, sameMeta, checksum, previousMeta, meta, body, status)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+      createRevision, encoding, sameMeta, checksum, previousMeta, meta, body, status, skip, skipLength)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
     """
 
   /// Bytes of the values as stored, plus about what the rest takes.
@@ -54,7 +56,8 @@ struct HistoryRow {
       createRevision: statement.uint(offset + 8), sealed: encoding == .sealed)
     let row = HistoryRow(
       place: place, key: key, type: type, revision: statement.uint(offset + 3),
-      previous: statement.isNull(offset + 4) ? nil : Place(raw: statement.uint(offset + 4)),
+      previous: statement.place(offset + 4),
+      skip: VersionChain.Skip(to: statement.place(offset + 16), length: statement.uint(offset + 17)),
       previousRevision: statement.uint(offset + 5), encoding: encoding, object: object, previousMeta: previousMeta)
     guard row.checksum == statement.uint(offset + 11) else { return .failure(damage(key, place, path)) }
     return .success(row)
@@ -88,6 +91,8 @@ struct HistoryRow {
     statement.bind(12, checksum)
     statement.bind(13, sameMeta ? nil : previousMeta)
     statement.bind(14, object.meta)
+    if let skip = skip.to { statement.bind(17, skip.raw) }
+    statement.bind(18, skip.length)
     try statement.run(blob: object.body, at: 15, blob: object.status, at: 16)
   }
 
@@ -98,6 +103,8 @@ struct HistoryRow {
     sum.add(UInt64(type.rawValue) << 8 | UInt64(encoding.rawValue))
     sum.add(revision)
     sum.add(previous?.raw ?? .max)
+    sum.add(skip.to?.raw ?? .max)
+    sum.add(skip.length)
     sum.add(previousRevision)
     sum.add(object.bodyRevision)
     sum.add(object.statusRevision)
@@ -113,11 +120,11 @@ struct HistoryRow {
 
   /// The row of an entry, its values sealed if the object asks for it.
   static func sealing(
-    _ entry: Entry, previous: Place?, _ sealing: (any Sealing)?
+    _ entry: Entry, previous: Place?, skip: VersionChain.Skip, _ sealing: (any Sealing)?
   ) -> Result<HistoryRow, SkerryError> {
     var row = HistoryRow(
       place: Place(entry.position, entry.index), key: entry.key, type: entry.type, revision: entry.revision,
-      previous: previous, previousRevision: entry.previousRevision, encoding: .plain, object: entry.object,
+      previous: previous, skip: skip, previousRevision: entry.previousRevision, encoding: .plain, object: entry.object,
       previousMeta: entry.previousMeta)
     guard entry.object.sealed else { return .success(row) }
     guard let sealing else {
@@ -165,4 +172,9 @@ struct HistoryRow {
       position: place.position, index: place.index, key: key, revision: revision, previousRevision: previousRevision,
       type: type, object: object, previousMeta: previousMeta)
   }
+}
+
+extension Statement {
+  /// The place in a column; nil for NULL.
+  func place(_ column: Int32) -> Place? { isNull(column) ? nil : Place(raw: uint(column)) }
 }

@@ -11,7 +11,7 @@ final class LogReader {
   private let limits: LogLimits
   private let selectCurrent: Statement
   private let selectRow: Statement
-  private let selectPrevious: Statement
+  private let chain: VersionChain
   private let selectList: Statement
   private let selectEntries: Statement
   private let selectPrivate: Statement
@@ -25,7 +25,7 @@ final class LogReader {
     let columns = HistoryRow.columns
     selectCurrent = try database.prepare("SELECT place, deleted FROM current WHERE key = ?1")
     selectRow = try database.prepare("SELECT \(columns) FROM history h WHERE place = ?1")
-    selectPrevious = try database.prepare("SELECT previous FROM history WHERE place = ?1")
+    chain = try VersionChain(database)
     selectList = try database.prepare(
       """
       SELECT c.key, c.place, c.deleted, \(columns)
@@ -73,15 +73,7 @@ final class LogReader {
 
   /// The newest version at or before a position, going back from `place`; nil if there was none.
   private func version(_ key: String, from place: Place, at position: UInt64) throws(SkerryError) -> StoredObject? {
-    var place = place
-    while place.position > position {
-      selectPrevious.bind(1, place.raw)
-      guard try selectPrevious.step() else { return nil }
-      let previous = selectPrevious.isNull(0) ? nil : Place(raw: selectPrevious.uint(0))
-      selectPrevious.reset()
-      guard let previous else { return nil }
-      place = previous
-    }
+    guard let place = try chain.version(from: place, at: position) else { return nil }
     selectRow.bind(1, place.raw)
     // A tombstone that was swept: the key was absent then.
     guard try selectRow.step() else { return nil }

@@ -62,7 +62,7 @@ extension LogTables {
         (
           Place(raw: statement.uint(0)), statement.string(1),
           EntryType(rawValue: UInt8(truncatingIfNeeded: statement.int(2))),
-          statement.isNull(3) ? nil : Place(raw: statement.uint(3))
+          statement.place(3)
         ))
     }
     return found

@@ -9,6 +9,7 @@ final class LogTables {
   /// What stands under a key now.
   struct Current {
     var place: Place
+    var skip: VersionChain.Skip
     var deleted: Bool
     /// Opened.
     var object: StoredObject
@@ -19,6 +20,7 @@ final class LogTables {
   let sealing: (any Sealing)?
   var state: LogState
   private var stored: LogState
+  private let chain: VersionChain
   private let selectCurrent: Statement
   private let insertHistory: Statement
   private let upsertCurrent: Statement
@@ -34,6 +36,7 @@ final class LogTables {
     self.state = state
     self.sealing = sealing
     stored = state
+    chain = try VersionChain(database)
     selectCurrent = try database.prepare(
       """
       SELECT c.place, c.deleted, \(HistoryRow.columns) FROM current c LEFT JOIN history h ON h.place = c.place
@@ -95,14 +98,15 @@ final class LogTables {
     return HistoryRow.decode(selectCurrent, at: 2, path: file.path).flatMap { row in
       // Nobody asks for a tombstone's value: it need not be opened.
       let object = deleted ? .success(row.object) : row.opened(sealing)
-      return object.map { Current(place: row.place, deleted: deleted, object: $0, size: row.size) }
+      return object.map { Current(place: row.place, skip: row.skip, deleted: deleted, object: $0, size: row.size) }
     }
   }
 
   /// Writes an entry that replaces `current`.
   func write(_ entry: Entry, replacing current: Current?) throws(SkerryError) -> Result<Void, SkerryError> {
     let row: HistoryRow
-    switch HistoryRow.sealing(entry, previous: current?.place, sealing) {
+    let skip = try current.map { current throws(SkerryError) in try chain.skip(over: current.place, current.skip) }
+    switch HistoryRow.sealing(entry, previous: current?.place, skip: skip ?? .none, sealing) {
     case .success(let sealed): row = sealed
     case .failure(let error): return .failure(error)
     }

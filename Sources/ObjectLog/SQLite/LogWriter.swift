@@ -11,6 +11,8 @@ struct StepOutcome: Sendable {
   /// Set when a follower began another history: nothing before it can be followed.
   var restartedAt: UInt64?
   var retained: UInt64?
+  /// How long the transaction took.
+  var commitTime: Duration?
   /// Set once the writer has stopped after a failure; its connections are closed.
   var stopped: SkerryError?
   var events: [WriterEvent] = []
@@ -49,6 +51,7 @@ final class LogWriter: @unchecked Sendable {
   private let outbox = Mutex<[StepOutcome]>([])
   private let driver: any WriterDriver
   private let limits: LogLimits
+  private let clock: @Sendable () -> Instant
   private let open: @Sendable () throws(SkerryError) -> LogTables
   /// Wakes the loop to take outcomes; set before the first job.
   private let notify: @Sendable () -> Void
@@ -62,12 +65,13 @@ final class LogWriter: @unchecked Sendable {
   private var closing = false
 
   init(
-    tables: LogTables, driver: any WriterDriver, limits: LogLimits,
+    tables: LogTables, driver: any WriterDriver, limits: LogLimits, clock: @escaping @Sendable () -> Instant,
     open: @escaping @Sendable () throws(SkerryError) -> LogTables, notify: @escaping @Sendable () -> Void
   ) {
     self.tables = tables
     self.driver = driver
     self.limits = limits
+    self.clock = clock
     self.open = open
     self.notify = notify
   }
@@ -196,6 +200,7 @@ final class LogWriter: @unchecked Sendable {
   private func commit(_ jobs: [Job], _ tables: LogTables) {
     var outcome = StepOutcome()
     let before = tables.state
+    let start = clock()
     do throws(SkerryError) {
       try tables.write { () throws(SkerryError) in
         for job in jobs { outcome.answers.append(try tables.perform(job, limits, &outcome.entries)) }
@@ -205,6 +210,7 @@ final class LogWriter: @unchecked Sendable {
     }
     let after = tables.state
     outcome.cursor = after.cursor
+    outcome.commitTime = clock() - start
     outcome.retained = after.retained
     if case .replace = jobs[0], after != before, !after.cursor.continues(before.cursor) {
       outcome.restartedAt = after.cursor.position

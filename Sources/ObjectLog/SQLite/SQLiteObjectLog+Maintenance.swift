@@ -26,6 +26,7 @@ extension SQLiteObjectLog {
 
   func stopped(_ error: SkerryError) {
     failure = error
+    metrics.failures.add()
     onFailure?(error)
   }
 

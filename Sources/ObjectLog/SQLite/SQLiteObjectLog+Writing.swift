@@ -123,9 +123,29 @@ extension SQLiteObjectLog {
       if !outcome.entries.isEmpty { tell(outcome.entries) }
       if let error = outcome.stopped { stopped(error) }
       for event in outcome.events { handle(event) }
+      count(outcome)
     }
     pump()
     if closing, queue.isIdle { writer.close() }
+  }
+
+  private func count(_ outcome: StepOutcome) {
+    if let time = outcome.commitTime {
+      metrics.commits.add()
+      metrics.commitMicroseconds.add(UInt64(max(time.nanosecondCount / 1000, 0)))
+    }
+    metrics.entries.add(UInt64(outcome.entries.count))
+    for case .results(let results) in outcome.answers {
+      metrics.changes.add(UInt64(results.count))
+      for result in results {
+        if case .applied = result { continue }
+        metrics.refused.add()
+      }
+    }
+    metrics.waiting.set(Int64(queue.changes))
+    metrics.retained.set(Int64(clamping: retainedBytes))
+    metrics.position.set(Int64(clamping: tail.position))
+    metrics.compacted.set(Int64(clamping: compacted))
   }
 
   private func publish(_ outcome: StepOutcome) {

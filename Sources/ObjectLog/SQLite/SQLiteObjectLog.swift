@@ -18,9 +18,11 @@ import Store
     /// With `.normal` a power cut may take the last commits; a leader then begins another epoch at its next start.
     package var durability: Database.Synchronous
     package var limits: LogLimits
+    /// Where the log's counters are shown.
+    package var metrics: Metrics
     package init(
       path: String, role: LogRole = .leader, vfs: String? = nil, sealing: (any Sealing)? = nil,
-      durability: Database.Synchronous = .full, limits: LogLimits = LogLimits()
+      durability: Database.Synchronous = .full, limits: LogLimits = LogLimits(), metrics: Metrics = Metrics()
     ) {
       self.path = path
       self.role = role
@@ -28,6 +30,7 @@ import Store
       self.sealing = sealing
       self.durability = durability
       self.limits = limits
+      self.metrics = metrics
     }
   }
 
@@ -44,6 +47,7 @@ import Store
   let scheduler: any Scheduler
   let writer: LogWriter
   let driver: any WriterDriver
+  let metrics: LogMetrics
   var reader: LogReader?
   var ring: TailRing
   var observers = Observers()
@@ -80,6 +84,7 @@ import Store
     self.configuration = configuration
     self.scheduler = scheduler
     self.driver = driver
+    metrics = LogMetrics(configuration.metrics)
     self.reader = reader
     tail = state.cursor
     compacted = state.compacted
@@ -89,7 +94,8 @@ import Store
     let opening = LogOpening(configuration: configuration, random: random)
     let doorbell = Doorbell()
     writer = LogWriter(
-      tables: tables, driver: driver, limits: limits, open: { () throws(SkerryError) in try opening.open() },
+      tables: tables, driver: driver, limits: limits, clock: { scheduler.now },
+      open: { () throws(SkerryError) in try opening.open() },
       notify: { doorbell.ring() })
     doorbell.log.set(self)
     scheduleMaintenance()

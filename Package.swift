@@ -118,6 +118,7 @@ let floor7: [Target] = [
   main("skerry", ["CommandLine"]),
 ]
 let testTargets: [Target] = [
+  .testTarget(name: "HouseTests", swiftSettings: flags),
   tests("API", ["Base", "ObjectModel", "EventLoop"]),
   tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),
   tests("Base"),

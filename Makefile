@@ -1,0 +1,49 @@
+# The one front door. `make help` lists the doors behind it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+SECONDS ?= 60
+TRAITS := --traits Devices
+PYTHON := .venv/bin/python
+
+.PHONY: help demo test build release fmt check fuzz bench deps deps-test clean
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: deps-test build ## the main job from end to end, each step with what it observed
+	scripts/demo.sh
+
+test: deps-test $(PYTHON) ## every test; ends with the counts of passed, failed and skipped
+	scripts/test.sh
+
+build: deps ## every program, for debugging
+	swift build $(TRAITS)
+
+release: deps ## every program, optimised, with the Swift library linked statically
+	scripts/release.sh
+
+fmt: ## format all Swift sources
+	swift format -i -p -r Sources Tests Package.swift
+
+check: ## formatting and the house rules, without the other tests
+	swift format lint --strict -p -r Sources Tests Package.swift
+	swift test $(TRAITS) --disable-xctest --filter HouseTests
+
+fuzz: deps ## libFuzzer over every decoder that an outsider's bytes reach; SECONDS=60 each
+	scripts/fuzz.sh "$(SECONDS)"
+
+bench: release ## sizes and start times of the release binaries, and the recorded benchmarks
+	scripts/bench.sh
+
+deps: ## install the Debian packages that building needs
+	scripts/install-deps.sh build
+
+deps-test: ## install the Debian packages that building, testing and the demo need
+	scripts/install-deps.sh build test
+
+$(PYTHON): Tests/requirements.txt scripts/venv.sh
+	scripts/venv.sh
+
+clean: ## remove everything that was built
+	rm -rf .build .build-* .venv demo.json

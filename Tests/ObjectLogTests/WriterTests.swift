@@ -90,6 +90,72 @@ private func put(_ key: String, _ body: Bytes) -> Change {
     }
   }
 
+  /// Committed, but not yet taken by the loop: nobody sees it.
+  @Test func whatIsCommittedIsNotYetPublished() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let driver = HandDriver()
+      let log = try openLog(directory.log, driver, HandScheduler())
+      let first = Change(
+        key: "k/a/1", guarding: .any, operation: .put(body: [1], status: nil, meta: []), privates: [("p/1", [1])])
+      log.append([first, put("k/a/2", [1])]) { _ in }
+      #expect(driver.step())
+      await Task.yield()
+      await Task.yield()
+      #expect(log.tail.position == 3)
+      let second = Change(
+        key: "k/a/1", guarding: .any, operation: .put(body: [2], status: nil, meta: []),
+        privates: [("p/1", [2]), ("p/2", [2])])
+      let gone = Change(key: "k/a/2", guarding: .any, operation: .delete)
+      log.append([second, gone, put("k/a/3", [2])]) { _ in }
+      #expect(driver.step())
+      #expect(try log.read("k/a/1", at: nil)?.body == [1])
+      #expect(try log.list(prefix: "", at: nil, after: nil, limit: 9).objects.map(\.key) == ["k/a/1", "k/a/2"])
+      #expect(try log.list(prefix: "", at: nil, after: nil, limit: 9).objects.map(\.object.body) == [[1], [1]])
+      #expect(try log.entries(after: 1, prefix: "", limit: 9).through == 3)
+      #expect(try log.privateValue("p/1") == [1])
+      #expect(try log.privateValues(prefix: "p/").map(\.key) == ["p/1"])
+      await Task.yield()
+      await Task.yield()
+      #expect(try log.list(prefix: "", at: nil, after: nil, limit: 9).objects.map(\.key) == ["k/a/1", "k/a/3"])
+      #expect(try log.privateValues(prefix: "p/").map(\.value) == [[2], [2]])
+      try await close(log, driver)
+    }
+  }
+
+  /// A snapshot of another history exchanges everything at once, also for who reads while it is committed.
+  @Test func aSnapshotIsSeenWholeOrNotAtAll() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let driver = HandDriver()
+      let log = try openLog(directory.log, driver, HandScheduler(), role: .follower)
+      let id = LogID(random: SeededRandom(seed: 1))
+      func object(_ body: Bytes, _ revision: UInt64) -> StoredObject {
+        StoredObject(
+          body: body, status: nil, meta: [], bodyRevision: revision, statusRevision: 0, createRevision: revision)
+      }
+      log.replace(
+        position: Cursor(log: id, epoch: 1, position: 900),
+        objects: [("k/a/1", object([1], 5)), ("k/a/2", object([1], 6))]
+      ) { _ in }
+      #expect(driver.step())
+      await Task.yield()
+      await Task.yield()
+      log.replace(position: Cursor(log: id, epoch: 2, position: 100), objects: [("k/a/3", object([3], 7))]) { _ in }
+      var applied = false
+      log.apply(position: Cursor(log: id, epoch: 2, position: 101), entries: [], privates: []) { applied = $0 == nil }
+      #expect(driver.drain() == 1, "the next position waits for the snapshot's answer")
+      #expect(log.tail.position == 900)
+      #expect(try log.list(prefix: "", at: nil, after: nil, limit: 9).objects.map(\.key) == ["k/a/1", "k/a/2"])
+      #expect(try log.read("k/a/1", at: nil)?.body == [1])
+      #expect(try log.read("k/a/3", at: nil) == nil)
+      while driver.step() || !applied { await Task.yield() }
+      #expect(log.tail.position == 101)
+      #expect(try log.list(prefix: "", at: nil, after: nil, limit: 9).objects.map(\.key) == ["k/a/3"])
+      try await close(log, driver)
+    }
+  }
+
   /// Any of many versions of one key is a few rows away.
   @Test func oldVersionsAreNear() async throws {
     let directory = try TemporaryDirectory()

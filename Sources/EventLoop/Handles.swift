@@ -39,11 +39,14 @@ private final class ClosingBox {
 }
 
 /// Closes a handle that keeps `owner`, once; the owner hears of it in a later turn, after which the memory is gone.
-@LoopActor func closeHandle<T>(_ handle: UnsafeMutablePointer<T>, owner: some HandleOwner) {
+/// With `reset`, a TCP peer is told that the connection broke.
+@LoopActor func closeHandle<T>(_ handle: UnsafeMutablePointer<T>, owner: some HandleOwner, reset: Bool = false) {
   let base = handle.cast(to: uv_handle_t.self)
   precondition(uv_is_closing(base) == 0, "a handle was closed twice")
   if let data = base.pointee.data { Unmanaged<AnyObject>.fromOpaque(data).release() }
   base.pointee.data = Unmanaged.passRetained(ClosingBox(owner)).toOpaque()
+  // It refuses a socket that has been shut down for writing.
+  if reset, uv_tcp_close_reset(handle.cast(to: uv_tcp_t.self), handleClosed) == 0 { return }
   uv_close(base, handleClosed)
 }
 

@@ -172,6 +172,15 @@ import Glibc
     closeHandle(handle, owner: self)
   }
 
+  /// Ends a TCP connection as a broken one: the peer gets a reset, and nothing that waits is sent.
+  func reset() {
+    guard !closed else { return }
+    closed = true
+    reading = false
+    outbox = []
+    closeHandle(handle, owner: self, reset: true)
+  }
+
   func handleDidClose() {
     let listener = delegate
     delegate = nil

@@ -98,7 +98,7 @@ package struct HTTPProxy: Sendable, Hashable {
     let end = Bytes("\r\n\r\n".utf8)
     guard answer.suffix(4).elementsEqual(end) else {
       // After the header only the target may speak, and in TLS the client does first.
-      if answer.count > Self.maxAnswer || Self.contains(answer, end) {
+      if answer.count > Self.maxAnswer || answer.contains(end) {
         finish(.failure(SkerryError(.protocolViolation, "the proxy's answer to CONNECT is too long or has a body")))
       }
       return
@@ -112,11 +112,6 @@ package struct HTTPProxy: Sendable, Hashable {
     let refused = code == 407 || code == 403
     finish(
       .failure(SkerryError(refused ? .forbidden : .unavailable, "the proxy refuses a tunnel to \(target): \(status)")))
-  }
-
-  private static func contains(_ bytes: Bytes, _ part: Bytes) -> Bool {
-    guard bytes.count >= part.count else { return false }
-    return (0...(bytes.count - part.count)).contains { bytes[$0..<($0 + part.count)].elementsEqual(part) }
   }
 
   func streamDidDrain(_ stream: any ByteStream) {}

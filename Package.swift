@@ -58,7 +58,8 @@ let floor3: [Target] = [
   room("ObjectLog", ["Base", "EventLoop", "Store"]),
 ]
 let floor4: [Target] = [
-  room("APIServer", ["Base", "Wire", "ObjectModel", "API", "ObjectLog"]),
+  room("APIConformance", ["Base", "ObjectModel", "API"]),
+  room("APIServer", ["Base", "Wire", "ObjectModel", "API", "ObjectLog", logging]),
   room("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
   room("APIClient", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
   room("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", logging]),
@@ -121,6 +122,7 @@ let testTargets: [Target] = [
   .testTarget(name: "HouseTests", swiftSettings: flags),
   tests("API", ["Base", "ObjectModel", "EventLoop"]),
   tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),
+  tests("APIServer", ["API", "APIConformance", "Base", "EventLoop", "ObjectLog", "ObjectModel"]),
   tests("Base"),
   tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),

@@ -1,0 +1,71 @@
+import Base
+import ObjectModel
+import Wire
+
+/// What selectors and indexes need of an object, extracted once at the write and stored beside it, so that no watch
+/// and no list decodes a body. proto-spec/objects.md has the layout.
+package struct ObjectMeta: Sendable, Hashable {
+  package var uid: String = ""
+  package var labels: [String: String] = [:]
+  /// The kind's selectable fields, without those that are empty.
+  package var fields: [String: String] = [:]
+  package var owners: [String] = []
+  /// The node that the object is placed on.
+  package var node: String?
+  /// Log keys that it refers to.
+  package var references: [String] = []
+  /// Whether a deletion is under way.
+  package var isBeingDeleted = false
+  /// Seconds since 1970.
+  package var created: Int64 = 0
+
+  package init() {}
+
+  package init(_ object: Object, kind: Kind) {
+    uid = object.uid
+    labels = object.labels
+    for (name, read) in kind.selectableFields {
+      let value = read(object)
+      if !value.isEmpty { fields[name] = value }
+    }
+    owners = object.ownerReferences.map(\.uid)
+    node = kind.node(object)
+    references = kind.references(object)
+    isBeingDeleted = object.isBeingDeleted
+    created = Timestamp.parse(object.creationTimestamp)?.seconds ?? 0
+  }
+
+  /// Deterministic CBOR of a map with one-letter keys; what is empty is left out.
+  package var encoded: Bytes {
+    var map: Value.Fields = ["u": .string(uid), "c": .int(created)]
+    if !labels.isEmpty { map["l"] = Value(labels) }
+    if !fields.isEmpty { map["f"] = Value(fields) }
+    if !owners.isEmpty { map["o"] = .array(owners.map(Value.string)) }
+    if let node { map["n"] = .string(node) }
+    if !references.isEmpty { map["r"] = .array(references.map(Value.string)) }
+    if isBeingDeleted { map["d"] = true }
+    return CBOR.encode(.object(map))
+  }
+
+  /// Members that are not known here are passed over.
+  package init(decoding bytes: Bytes) throws(SkerryError) {
+    let map = try CBOR.decode(bytes)
+    uid = map["u"].string ?? ""
+    labels = map["l"].stringMap
+    fields = map["f"].stringMap
+    owners = (map["o"].array ?? []).compactMap(\.string)
+    node = map["n"].string
+    references = (map["r"].array ?? []).compactMap(\.string)
+    isBeingDeleted = map["d"].bool ?? false
+    created = map["c"].int ?? 0
+  }
+}
+
+extension ObjectReference {
+  /// The reference that a log key stands for; nil if it is no key of an object.
+  package init?(key: String) {
+    let parts = key.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false)
+    guard parts.count == 3, !parts[0].isEmpty, !parts[2].isEmpty else { return nil }
+    self.init(resource: String(parts[0]), namespace: String(parts[1]), name: String(parts[2]))
+  }
+}

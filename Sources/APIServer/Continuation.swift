@@ -1,0 +1,27 @@
+import API
+import Base
+import ObjectModel
+import Wire
+
+/// Where a paged list goes on: the revision that all pages are at, and the last key of the page before.
+/// Opaque to clients; a forged one selects nothing that the caller could not list anyway.
+struct Continuation {
+  var revision: UInt64
+  var after: String
+
+  init(revision: UInt64, after: String) {
+    self.revision = revision
+    self.after = after
+  }
+
+  var text: String { CBOR.encode([.int(Int64(revision)), .string(after)]).hex }
+
+  /// Throws for a token that is not ours or not of this listing.
+  init(_ text: String, prefix: String) throws(APIError) {
+    let value = Bytes(hex: text).flatMap { bytes in try? CBOR.decode(bytes) }
+    guard let revision = value?[0].int, revision > 0, let after = value?[1].string, after.hasPrefix(prefix) else {
+      throw APIError(.badRequest, "continue key is not valid: it does not belong to this list")
+    }
+    self.init(revision: UInt64(revision), after: after)
+  }
+}

@@ -1,0 +1,253 @@
+import API
+import Base
+import ObjectLog
+import ObjectModel
+
+/// A watch over the log: a place, and what it selects. It pulls from the ring of newest entries, or from the log when
+/// it lags behind that; it holds no queue, so a slow reader costs nothing but the place.
+@LoopActor final class LogWatch: WatchCursor {
+  private enum Phase {
+    /// The current state, page by page at one revision; then changes after it.
+    case listing(Continuation)
+    case following
+    case ended
+  }
+
+  var onAvailable: (@LoopActor () -> Void)?
+  let selection: Selection
+  private let log: any ObjectLog
+  private let tail: WatchTail
+  private let limits: APIServerLimits
+  private let scheduler: any Scheduler
+  private let history: Int
+  private var phase: Phase
+  /// The last entry seen.
+  private var place: (position: UInt64, index: UInt32)
+  /// Every entry up to this position was seen.
+  private var complete: UInt64
+  /// `next` answered less than was asked, and the reader waits for `onAvailable`.
+  private var hungry = false
+  private var bookmarkWanted = false
+
+  var resource: String { selection.kind.resource }
+
+  /// `after` nil: the current state first.
+  init(
+    _ selection: Selection, after: UInt64?, log: any ObjectLog, tail: WatchTail, limits: APIServerLimits,
+    scheduler: any Scheduler
+  ) {
+    self.selection = selection
+    self.log = log
+    self.tail = tail
+    self.limits = limits
+    self.scheduler = scheduler
+    history = tail.history
+    let start = after ?? log.tail.position
+    phase = after == nil ? .listing(Continuation(revision: start, after: "")) : .following
+    place = (start, .max)
+    complete = start
+  }
+
+  func cancel() {
+    phase = .ended
+    onAvailable = nil
+    tail.remove(self)
+  }
+
+  func next(limit: Int) throws(APIError) -> [WatchEvent] {
+    if case .ended = phase { return [] }
+    hungry = false
+    var events: [WatchEvent] = []
+    do throws(APIError) {
+      guard history == tail.history else {
+        throw Failures.tooOld(complete, compacted: log.compacted, newest: log.tail.position)
+      }
+      if case .listing = phase { try list(limit, &events) }
+      if case .following = phase {
+        try follow(limit, &events)
+        if bookmarkWanted, events.count < limit, complete >= tail.position {
+          bookmarkWanted = false
+          events.append(WatchEvent(kind: .bookmark, position: complete, object: nil))
+        }
+      }
+    } catch {
+      cancel()
+      throw error
+    }
+    hungry = events.count < limit
+    return events
+  }
+
+  // MARK: Waking
+
+  /// Tells the reader to pull, if it waits.
+  func wake() {
+    guard hungry else { return }
+    hungry = false
+    onAvailable?()
+  }
+
+  func bookmarkDue() {
+    bookmarkWanted = true
+    wake()
+  }
+
+  /// New entries of this resource. A watch that had caught up with `lastBefore` and is not concerned just moves on.
+  func offer(_ entries: [TailEntry], lastBefore: UInt64, through: UInt64) {
+    guard hungry else { return }
+    if case .following = phase, complete >= lastBefore, !entries.contains(where: { change($0) != nil }) {
+      complete = through
+      place = (through, .max)
+      return
+    }
+    wake()
+  }
+
+  /// Goes on in a later turn of the loop: there is more to look at than one turn should take.
+  private func later() {
+    scheduler.schedule(after: .zero) { [weak self] in self?.wake() }
+  }
+
+  // MARK: The current state
+
+  private func list(_ limit: Int, _ events: inout [WatchEvent]) throws(APIError) {
+    guard case .listing(var place) = phase else { return }
+    var scanned = 0
+    while events.count < limit {
+      guard scanned < limits.scannedEntries else {
+        phase = .listing(place)
+        return later()
+      }
+      let page = try read(place, limit: limit - events.count)
+      for (key, object) in page.objects {
+        place.after = key
+        scanned += 1
+        guard let reference = ObjectReference(key: key) else { continue }
+        if !selection.selectsAll, !selection.matches(try object.decodedMeta(), reference) { continue }
+        // Position 0: a listing that is cut cannot be resumed, it starts over.
+        events.append(WatchEvent(kind: .added, position: 0, object: object.answer(reference)))
+      }
+      if !page.more {
+        phase = .following
+        bookmarkWanted = true
+        return
+      }
+    }
+    phase = .listing(place)
+  }
+
+  private func read(_ place: Continuation, limit: Int) throws(APIError) -> Page {
+    do throws(SkerryError) {
+      if let single = selection.single {
+        let found = try log.read(single.key, at: place.revision)
+        return Page(objects: found.map { [(single.key, $0)] } ?? [], position: place.revision, more: false)
+      }
+      return try log.list(
+        prefix: selection.prefix, at: place.revision, after: place.after.isEmpty ? nil : place.after, limit: limit)
+    } catch {
+      throw expired(error)
+    }
+  }
+
+  private func expired(_ error: SkerryError) -> APIError {
+    guard error.code == .tooOld || error.code == .invalidArgument else { return Failures.from(error) }
+    return Failures.tooOld(complete, compacted: log.compacted, newest: log.tail.position)
+  }
+
+  // MARK: Changes
+
+  private func follow(_ limit: Int, _ events: inout [WatchEvent]) throws(APIError) {
+    var scanned = 0
+    while events.count < limit {
+      guard scanned < limits.scannedEntries else { return later() }
+      let ring = tail.ring(resource)
+      if complete >= ring.floor {
+        var index = ring.first(behind: place)
+        while index < ring.entries.count, events.count < limit, scanned < limits.scannedEntries {
+          see(ring.entries[index], &events)
+          index += 1
+          scanned += 1
+        }
+        if index == ring.entries.count {
+          // Nothing of this resource is left up to the newest publication.
+          complete = max(complete, tail.position)
+          place = (complete, .max)
+          return
+        }
+      } else {
+        scanned += try catchUp(limit, &events)
+        if complete >= tail.position { return }
+      }
+    }
+  }
+
+  /// Reads a page of the log behind the ring; answers how many entries it looked at.
+  private func catchUp(_ limit: Int, _ events: inout [WatchEvent]) throws(APIError) -> Int {
+    let page: (entries: [Entry], through: UInt64)
+    do throws(SkerryError) {
+      page = try log.entries(after: complete, prefix: selection.prefix, limit: max(64, limit))
+    } catch {
+      throw expired(error)
+    }
+    let start = place
+    for (index, entry) in page.entries.enumerated() where (entry.position, entry.index) > start {
+      if events.count >= limit { return index }
+      let ends = index + 1 == page.entries.count || page.entries[index + 1].position != entry.position
+      if let known = TailEntry(entry, endsPosition: ends) { see(known, &events) }
+    }
+    complete = max(complete, page.through)
+    place = (complete, .max)
+    return page.entries.count + 1
+  }
+
+  private func see(_ entry: TailEntry, _ events: inout [WatchEvent]) {
+    place = (entry.entry.position, entry.entry.index)
+    if entry.endsPosition { complete = entry.entry.position }
+    guard let kind = change(entry) else { return }
+    let object = APIObject(
+      reference: entry.reference, revision: entry.entry.revision, body: entry.entry.object.body,
+      status: entry.entry.object.status)
+    let shown = kind == .deleted && entry.entry.type != .deleted ? before(entry) ?? object : object
+    events.append(WatchEvent(kind: kind, position: complete, object: shown))
+  }
+
+  /// What an entry is to this watch; nil: nothing. An object that enters or leaves the selection is added or deleted.
+  private func change(_ entry: TailEntry) -> WatchEvent.Kind? {
+    if !selection.namespace.isEmpty, entry.reference.namespace != selection.namespace { return nil }
+    let isIn = entry.entry.type != .deleted && selection.matches(entry.meta, entry.reference)
+    let wasIn =
+      entry.entry.type != .created && selection.matches(entry.previousMeta ?? entry.meta, entry.reference)
+    switch (wasIn, isIn) {
+    case (false, true): return .added
+    case (true, true): return .modified
+    case (true, false): return .deleted
+    case (false, false): return nil
+    }
+  }
+
+  /// An object that leaves the selection is shown as it last was in it, under the revision of the change.
+  private func before(_ entry: TailEntry) -> APIObject? {
+    guard entry.entry.position > 0,
+      let old = try? log.read(entry.entry.key, at: entry.entry.position - 1)
+    else { return nil }
+    return APIObject(
+      reference: entry.reference, revision: entry.entry.revision, body: old.body, status: old.status)
+  }
+}
+
+extension APIServer {
+  package func watch(_ options: WatchOptions, caller: Caller) async throws(APIError) -> any WatchCursor {
+    let kind = try kind(options.resource)
+    let selection = try Selection(
+      kind, namespace: options.namespace, labels: options.labelSelector, fields: options.fieldSelector)
+    let scope = ObjectReference(resource: options.resource, namespace: options.namespace, name: "")
+    try authorize(AccessRequest(.watch, scope, fields: selection.fields), caller)
+    if let after = options.after, after <= log.compacted || after > log.tail.position {
+      throw Failures.tooOld(after, compacted: log.compacted, newest: log.tail.position)
+    }
+    let watch = LogWatch(
+      selection, after: options.after, log: log, tail: tail, limits: limits, scheduler: scheduler)
+    try tail.add(watch)
+    return watch
+  }
+}

@@ -1,0 +1,52 @@
+import API
+import Base
+import ObjectModel
+
+/// What a list or watch selects: a kind, a namespace (empty: all), labels and fields, decided on extracted metadata.
+struct Selection {
+  let kind: Kind
+  let namespace: String
+  let labels: LabelSelector
+  let fields: FieldSelector
+  let prefix: String
+
+  init(_ kind: Kind, namespace: String, labels: String, fields: String) throws(APIError) {
+    self.kind = kind
+    self.namespace = kind.isNamespaced ? namespace : ""
+    do throws(SelectorError) {
+      self.labels = try LabelSelector(parsing: labels)
+    } catch {
+      throw APIError(.badRequest, "unable to parse label selector: \(error)")
+    }
+    do throws(SelectorError) {
+      self.fields = try FieldSelector(parsing: fields)
+    } catch {
+      throw APIError(.badRequest, error.description)
+    }
+    for requirement in self.fields.requirements where !kind.isSelectable(requirement.field) {
+      throw APIError(.badRequest, "field label not supported: \(requirement.field)")
+    }
+    prefix = self.namespace.isEmpty ? "\(kind.resource)/" : "\(kind.resource)/\(self.namespace)/"
+  }
+
+  var selectsAll: Bool { labels.isEmpty && fields.isEmpty }
+
+  /// The one object that can match, when the selector names it.
+  var single: ObjectReference? {
+    guard let name = fields.required("metadata.name") else { return nil }
+    let space = fields.required("metadata.namespace") ?? namespace
+    if kind.isNamespaced, space.isEmpty { return nil }
+    return ObjectReference(resource: kind.resource, namespace: kind.isNamespaced ? space : "", name: name)
+  }
+
+  func matches(_ meta: ObjectMeta, _ reference: ObjectReference) -> Bool {
+    guard labels.matches(meta.labels) else { return false }
+    return fields.matches { field in
+      switch field {
+      case "metadata.name": reference.name
+      case "metadata.namespace": reference.namespace
+      default: meta.fields[field] ?? ""
+      }
+    }
+  }
+}

@@ -1,0 +1,77 @@
+import API
+import Base
+import ObjectLog
+import ObjectModel
+import Wire
+
+/// An object taken apart for the log: proto-spec/objects.md.
+struct StoredForm {
+  var body: Bytes
+  var status: Bytes?
+  var meta: Bytes
+  var seal: Bool
+
+  /// `object` is whole and valid; status is kept apart only for kinds that have one.
+  init(_ object: Object, kind: Kind) {
+    meta = ObjectMeta(object, kind: kind).encoded
+    seal = kind.isSealed(object)
+    var value = object.value
+    let status = value["status"]
+    value.remove("status")
+    value["metadata"].remove("resourceVersion")
+    body = CBOR.encode(value)
+    self.status = kind.hasStatus && !status.isNull ? CBOR.encode(status) : nil
+  }
+
+  var size: Int { body.count + (status?.count ?? 0) }
+}
+
+extension StoredObject {
+  /// The object as a client sees it, with its resourceVersion.
+  func decoded() throws(APIError) -> Object {
+    do throws(SkerryError) {
+      var value = try CBOR.decode(body)
+      value["metadata"]["resourceVersion"] = .string(String(revision))
+      if let status { value["status"] = try CBOR.decode(status) }
+      return Object(value)
+    } catch {
+      throw APIError(.internalError, "a stored object does not decode: \(error)")
+    }
+  }
+
+  func decodedMeta() throws(APIError) -> ObjectMeta {
+    do throws(SkerryError) {
+      return try ObjectMeta(decoding: meta)
+    } catch {
+      throw APIError(.internalError, "a stored object's metadata does not decode: \(error)")
+    }
+  }
+
+  func answer(_ reference: ObjectReference) -> APIObject {
+    APIObject(reference: reference, revision: revision, body: body, status: status)
+  }
+}
+
+extension Value {
+  /// Without the null members of objects, at every depth: Kubernetes takes null for absent. Arrays keep theirs.
+  func withoutNulls() -> Value {
+    switch self {
+    case .object(let fields):
+      var kept = Value.Fields()
+      kept.reserveCapacity(fields.count)
+      for (key, value) in fields where !value.isNull { _ = kept.appendLast(key, value.withoutNulls()) }
+      return .object(kept)
+    case .array(let values): return .array(values.map { $0.withoutNulls() })
+    default: return self
+    }
+  }
+
+  /// Whether the value is nested deeper than `limit`.
+  func isDeeper(than limit: Int) -> Bool {
+    switch self {
+    case .object(let fields): limit == 0 || fields.contains { $0.value.isDeeper(than: limit - 1) }
+    case .array(let values): limit == 0 || values.contains { $0.isDeeper(than: limit - 1) }
+    default: false
+    }
+  }
+}

@@ -1,0 +1,158 @@
+import API
+import Base
+import ObjectLog
+import ObjectModel
+
+extension APIServer {
+  func prepareUpdate(
+    _ reference: ObjectReference, _ value: Value, _ subresource: String, _ caller: Caller
+  ) throws(APIError) -> PreparedWrite {
+    let kind = try kind(reference.resource)
+    try check(reference, kind)
+    try check(subresource, kind)
+    let stored = try stored(reference.key)
+    let asked = try request(.update, reference, subresource, stored: stored, object: Object(value))
+    try authorize(asked, caller)
+    guard let stored else {
+      guard kind.createsOnUpdate, subresource.isEmpty else { throw Failures.notFound(kind, reference.name) }
+      return try prepareCreate(resource: reference.resource, namespace: reference.namespace, value, caller)
+    }
+    return try prepareChange(reference, kind, stored, stored.decoded(), value, subresource)
+  }
+
+  func preparePatch(
+    _ reference: ObjectReference, _ type: PatchType, _ patch: Value, _ subresource: String, _ caller: Caller
+  ) throws(APIError) -> PreparedWrite {
+    let kind = try kind(reference.resource)
+    try check(reference, kind)
+    try check(subresource, kind)
+    let stored = try stored(reference.key)
+    try authorize(try request(.patch, reference, subresource, stored: stored), caller)
+    guard let stored else { throw Failures.notFound(kind, reference.name) }
+    let old = try stored.decoded()
+    // The revision that is read counts only if the patch itself names one.
+    var target = old
+    target.metadata.remove("resourceVersion")
+    let new = try apply(patch, type, to: target, kind)
+    return try prepareChange(reference, kind, stored, old, new, subresource)
+  }
+
+  private func apply(_ patch: Value, _ type: PatchType, to object: Object, _ kind: Kind) throws(APIError) -> Value {
+    switch type {
+    case .merge:
+      guard patch.object != nil else { throw APIError(.badRequest, "a merge patch is an object") }
+      return MergePatch.apply(patch, to: object.value)
+    case .json:
+      do throws(JSONPatch.Failure) {
+        return try JSONPatch.apply(patch, to: object.value)
+      } catch {
+        if error.kind == .malformed { throw APIError(.badRequest, "the patch is not valid: \(error)") }
+        throw APIError(
+          .invalid, "the server rejected our request due to an error in our request: \(error)",
+          details: Failures.details(kind, object.name))
+      }
+    }
+  }
+
+  private func check(_ subresource: String, _ kind: Kind) throws(APIError) {
+    switch subresource {
+    case "": return
+    case "status" where kind.hasStatus: return
+    case "finalize" where kind.kind == "Namespace": return
+    default: throw Failures.unknownResource("\(kind.resource)/\(subresource)")
+    }
+  }
+
+  /// Decides what becomes of `old` when somebody wants it to be `value`.
+  func prepareChange(
+    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ old: Object, _ value: Value,
+    _ subresource: String
+  ) throws(APIError) -> PreparedWrite {
+    let wanted = try admit(value, kind)
+    try checkIdentity(wanted, old, reference, kind)
+    let revision = wanted.metadata["resourceVersion"].string ?? ""
+    if !revision.isEmpty, revision != String(stored.revision) { throw Failures.modified(kind, reference.name) }
+    var new: Object
+    switch subresource {
+    case "status":
+      new = old
+      new.status = wanted.status
+      if wanted.status.isNull { new.value.remove("status") }
+    case "finalize":
+      new = old
+      new.spec["finalizers"] = wanted.spec["finalizers"]
+    default:
+      new = wanted
+      if kind.hasStatus, !old.status.isNull { new.status = old.status } else { new.value.remove("status") }
+    }
+    keepSystemFields(&new, old)
+    if subresource.isEmpty {
+      kind.defaults(&new)
+      countGeneration(&new, old, kind)
+    }
+    try validate(new, old, kind)
+    return try finish(reference, kind, stored, new, isRetriable: revision.isEmpty)
+  }
+
+  private func checkIdentity(
+    _ wanted: Object, _ old: Object, _ reference: ObjectReference, _ kind: Kind
+  ) throws(APIError) {
+    if !wanted.name.isEmpty, wanted.name != reference.name {
+      throw APIError(
+        .badRequest,
+        "the name of the object (\(wanted.name)) does not match the name on the URL (\(reference.name))")
+    }
+    if !wanted.namespace.isEmpty, wanted.namespace != reference.namespace {
+      throw APIError(
+        .badRequest,
+        "the namespace of the object (\(wanted.namespace)) does not match the namespace on the request "
+          + "(\(reference.namespace))")
+    }
+    if !wanted.uid.isEmpty, wanted.uid != old.uid {
+      throw Failures.conflict(
+        kind, reference.name,
+        "Precondition failed: UID in precondition: \(wanted.uid), UID in object meta: \(old.uid)")
+    }
+  }
+
+  private func keepSystemFields(_ new: inout Object, _ old: Object) {
+    for field in [
+      "name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
+      "generateName",
+    ] {
+      if old.metadata[field].isNull {
+        new.metadata.remove(field)
+      } else {
+        new.metadata[field] = old.metadata[field]
+      }
+    }
+    new.metadata.remove("resourceVersion")
+  }
+
+  /// Generations count changes of everything but metadata and status.
+  private func countGeneration(_ new: inout Object, _ old: Object, _ kind: Kind) {
+    guard kind.countsGenerations else { return }
+    func spec(_ object: Object) -> Value {
+      var value = object.value
+      let annotations = kind.annotationsCountAsSpec ? value["metadata"]["annotations"] : .null
+      value.remove("status")
+      value["metadata"] = annotations
+      return value
+    }
+    if spec(new) != spec(old) { new.metadata["generation"] = .int(old.generation + 1) }
+  }
+
+  /// Stores what was decided: an object that waits to go and has nothing left to wait for goes.
+  func finish(
+    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ new: Object, isRetriable: Bool
+  ) throws(APIError) -> PreparedWrite {
+    let form = try encode(new, kind)
+    let gone = new.isBeingDeleted && !Deletion.isHeld(new)
+    return PreparedWrite(
+      kind: kind, reference: reference,
+      change: Change(
+        key: reference.key, guarding: .revision(stored.revision),
+        operation: gone ? .delete : .put(body: form.body, status: form.status, meta: form.meta), seal: form.seal),
+      body: form.body, status: form.status, revision: stored.revision, isRetriable: isRetriable, isCreation: false)
+  }
+}

@@ -1,0 +1,179 @@
+import API
+import Base
+import ObjectLog
+import ObjectModel
+
+/// One entry with its metadata decoded: once for all watches.
+struct TailEntry {
+  let entry: Entry
+  let reference: ObjectReference
+  let meta: ObjectMeta
+  let previousMeta: ObjectMeta?
+  /// Whether no later entry of the same resource has this position.
+  let endsPosition: Bool
+
+  /// nil for an entry that is no object or does not decode; it is passed over.
+  init?(_ entry: Entry, endsPosition: Bool) {
+    guard let reference = ObjectReference(key: entry.key), let meta = try? ObjectMeta(decoding: entry.object.meta)
+    else {
+      return nil
+    }
+    self.entry = entry
+    self.reference = reference
+    self.meta = meta
+    self.endsPosition = endsPosition
+    previousMeta = entry.previousMeta.flatMap { try? ObjectMeta(decoding: $0) }
+  }
+}
+
+/// The newest entries of every resource, and the watches that wait for more.
+///
+/// A watch is a place in here or in the log; nothing is queued for it. Publication wakes the watches of the
+/// resources that changed, and only those that had caught up.
+@LoopActor final class WatchTail {
+  /// The newest entries of one resource: all after `floor`.
+  struct Ring {
+    var floor: UInt64
+    private(set) var entries: [TailEntry] = []
+    private(set) var head = 0
+
+    init(floor: UInt64) { self.floor = floor }
+
+    mutating func append(_ entry: TailEntry) { entries.append(entry) }
+
+    mutating func trim(to limit: Int) {
+      while entries.count - head > limit || (head < entries.count && entries[head].entry.position <= floor) {
+        floor = max(floor, entries[head].entry.position)
+        head += 1
+      }
+      if head > 64, head * 2 > entries.count {
+        entries.removeFirst(head)
+        head = 0
+      }
+    }
+
+    /// The index of the first entry behind a place.
+    func first(behind place: (position: UInt64, index: UInt32)) -> Int {
+      var (low, high) = (head, entries.count)
+      while low < high {
+        let middle = (low + high) / 2
+        let entry = entries[middle].entry
+        if (entry.position, entry.index) <= place { low = middle + 1 } else { high = middle }
+      }
+      return low
+    }
+  }
+
+  private let log: any ObjectLog
+  private let scheduler: any Scheduler
+  private let limits: APIServerLimits
+  private var rings: [String: Ring] = [:]
+  /// What a ring that does not exist yet reaches back to.
+  private var ringFloor: UInt64
+  private var watches: [String: [ObjectIdentifier: LogWatch]] = [:]
+  /// Watches that did not end.
+  private(set) var count = 0
+  /// Everything up to here is in the rings.
+  private(set) var position: UInt64
+  /// Rises when the log begins another history; watches of an older one end.
+  private(set) var history = 0
+  private var seenLog: LogID
+  private var seenEpoch: UInt64
+  private var observation: ObservationID?
+  private var bookmarkTimer: TimerID?
+  private let gauge: Gauge
+  private let published: Counter
+
+  init(log: any ObjectLog, scheduler: any Scheduler, limits: APIServerLimits, metrics: Metrics) {
+    self.log = log
+    self.scheduler = scheduler
+    self.limits = limits
+    position = log.tail.position
+    ringFloor = log.tail.position
+    seenLog = log.tail.log
+    seenEpoch = log.tail.epoch
+    gauge = metrics.gauge("skerry_api_watches", "Open watches.")
+    published = metrics.counter("skerry_api_entries_total", "Object changes published to watches.")
+    observation = log.observe { [weak self] entries in self?.publish(entries) }
+  }
+
+  func start() { scheduleBookmarks() }
+
+  func stop() {
+    if let observation { log.cancelObservation(observation) }
+    observation = nil
+    if let bookmarkTimer { scheduler.cancel(bookmarkTimer) }
+    bookmarkTimer = nil
+  }
+
+  func ring(_ resource: String) -> Ring { rings[resource] ?? Ring(floor: ringFloor) }
+
+  // MARK: Watches
+
+  func add(_ watch: LogWatch) throws(APIError) {
+    guard count < limits.maxWatches else {
+      throw APIError(
+        .tooManyRequests, "\(limits.maxWatches) watches are open, no more are taken: end some, or try again later",
+        details: ["retryAfterSeconds": 5])
+    }
+    watches[watch.resource, default: [:]][ObjectIdentifier(watch)] = watch
+    count += 1
+    gauge.set(Int64(count))
+  }
+
+  func remove(_ watch: LogWatch) {
+    guard watches[watch.resource]?.removeValue(forKey: ObjectIdentifier(watch)) != nil else { return }
+    count -= 1
+    gauge.set(Int64(count))
+  }
+
+  private func publish(_ entries: [Entry]) {
+    guard let last = entries.last else { return }
+    published.add(UInt64(entries.count))
+    noticeHistory(entries)
+    position = last.position
+    for (resource, fresh) in decode(entries) {
+      var ring = ring(resource)
+      let before = ring.entries.last?.entry.position ?? ring.floor
+      rings[resource] = nil  // so that the ring is uniquely referenced while it grows
+      for entry in fresh { ring.append(entry) }
+      ring.trim(to: limits.tailEntries)
+      rings[resource] = ring
+      guard let group = watches[resource] else { continue }
+      for watch in Array(group.values) { watch.offer(fresh, lastBefore: before, through: position) }
+    }
+  }
+
+  /// A follower may begin another history: what is here then means nothing to it.
+  private func noticeHistory(_ entries: [Entry]) {
+    let now = log.tail
+    if now.log == seenLog, now.epoch == seenEpoch { return }
+    (seenLog, seenEpoch) = (now.log, now.epoch)
+    rings = [:]
+    ringFloor = max(1, entries.first?.position ?? 1) - 1
+    history += 1
+    for group in watches.values { for watch in Array(group.values) { watch.wake() } }
+  }
+
+  /// By resource, each in order.
+  private func decode(_ entries: [Entry]) -> [String: [TailEntry]] {
+    var found: [String: [TailEntry]] = [:]
+    var later: [String: UInt64] = [:]
+    for entry in entries.reversed() {
+      let resource = String(entry.key.prefix { $0 != "/" })
+      if let known = TailEntry(entry, endsPosition: later[resource] != entry.position) {
+        found[resource, default: []].append(known)
+        later[resource] = entry.position
+      }
+    }
+    return found.mapValues { $0.reversed() }
+  }
+
+  private func scheduleBookmarks() {
+    bookmarkTimer = scheduler.schedule(after: limits.bookmarkInterval) { [weak self] in
+      guard let self else { return }
+      for group in watches.values { for watch in group.values { watch.bookmarkDue() } }
+      scheduleBookmarks()
+    }
+  }
+}

@@ -137,6 +137,8 @@ extension Object: Informed {
   package subscript(key: ObjectKey) -> Item? { cache[key]?.item }
   package var keys: some Collection<ObjectKey> { cache.keys }
   package var items: some Collection<Item> { cache.values.lazy.map(\.item) }
+  /// What is in an index.
+  package func values(_ index: Index) -> some Collection<String> { indexes[index.slot].keys.keys }
   package func keys(_ index: Index, _ value: String) -> Set<ObjectKey> { indexes[index.slot].keys[value] ?? [] }
   /// In the order of keys, so that what is decided from it does not hang on a hash.
   package func items(_ index: Index, _ value: String) -> [Item] {

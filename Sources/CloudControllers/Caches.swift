@@ -32,9 +32,11 @@ package struct ControllerEnvironment {
     self.logger = logger
   }
 
-  @LoopActor func informer<Item: Informed>(_ resource: String, of item: Item.Type = Item.self) -> Informer<Item> {
+  @LoopActor func informer<Item: Informed>(
+    _ resource: String, of item: Item.Type = Item.self, caller: Caller = .controller("controller-manager")
+  ) -> Informer<Item> {
     Informer(
-      api: api, caller: .controller("controller-manager"), options: ListOptions(resource: resource),
+      api: api, caller: caller, options: ListOptions(resource: resource),
       scheduler: scheduler, random: random, logger: logger)
   }
 

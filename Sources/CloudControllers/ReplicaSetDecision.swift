@@ -106,7 +106,7 @@ package struct ReplicaSetDecision {
       if status["conditions"].array?.isEmpty == true { status.remove("conditions") }
     }
     guard status != set.object.status else { return nil }
-    return ["status": MergePatchDifference.nulling(status, absentFrom: set.object.status)]
+    return ["status": MergePatch.difference(from: set.object.status, to: status)]
   }
 
   /// The pod that the set's template describes.

@@ -63,6 +63,8 @@ package struct PodDemand: Informed, Hashable {
   package var owner: String
   /// The PodScheduled condition as it is: its message, and nil if there is none.
   package var unscheduledMessage: String?
+  /// Its other conditions, kept while it is not bound, since a patch writes the whole list.
+  package var otherConditions: [Value]
 
   package struct Preferred: Sendable, Hashable {
     package var weight: Int64
@@ -97,6 +99,8 @@ package struct PodDemand: Informed, Hashable {
     hostPorts = spec.hostPorts
     images = spec.containers.map { ImageName.normalised($0.image) }
     owner = object.controllerReference?.uid ?? ""
+    let conditions = nodeName.isEmpty ? object.status["conditions"].array ?? [] : []
+    otherConditions = conditions.filter { $0["type"].string != "PodScheduled" }
     unscheduledMessage = pod.condition("PodScheduled").flatMap { $0.isFalse ? $0.message : nil }
   }
 

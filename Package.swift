@@ -126,7 +126,7 @@ let testTargets: [Target] = [
   tests("Base"),
   tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
   tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),
-  tests("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", "ContainerRuntimeConformance", logging]),
+  tests("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", "EventLoopConformance", "ContainerRuntimeConformance", logging]),
   tests("DeviceConformance", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("ObjectLog", ["Base", "CSQLite", "EventLoop", "Store", "ObjectLogConformance"]),

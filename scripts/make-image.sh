@@ -64,9 +64,9 @@ echo '{"imageLayoutVersion":"1.0.0"}' >"$work/layout/oci-layout"
 cat >"$work/layout/index.json" <<END
 {"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:$manifest","size":$manifest_size,"annotations":{"org.opencontainers.image.ref.name":"$tag"}}]}
 END
-rm -rf "$dir.new"
 mkdir -p "$(dirname "$dir")"
-mv "$work/layout" "$dir.new"
+new=$dir.new.$$
+mv "$work/layout" "$new"
 rm -rf "$dir"
-mv "$dir.new" "$dir"
+mv "$new" "$dir"
 echo "sha256:$manifest"

@@ -1,6 +1,7 @@
 import Base
 import ContainerRuntimeConformance
 import EventLoop
+import EventLoopConformance
 import Glibc
 import Logging
 import Testing
@@ -19,8 +20,6 @@ let whyNot: Comment = "containers need root and runc, conmon, skopeo, umoci, CNI
   private(set) var digest = ""
   private var number = 0
 
-  static let options = { (root: String) in OCIRuntime.Options(root: root) }
-
   private init(_ root: String, _ loop: Loop) throws {
     self.root = root
     self.loop = loop
@@ -35,7 +34,7 @@ let whyNot: Comment = "containers need root and runc, conmon, skopeo, umoci, CNI
   }
 
   /// Runs `body` with a recovered runtime; whatever it does, nothing is left afterwards.
-  static func with(_ body: @escaping @LoopActor (OCIWorld) async throws -> Void) async throws {
+  nonisolated static func with(_ body: @escaping @LoopActor (OCIWorld) async throws -> Void) async throws {
     try await onLoop {
       let root = "/tmp/skerry-test-\(SystemRandom().bytes(6).hex)"
       let world = try OCIWorld(root, try #require(LoopActor.executor as? Loop))
@@ -59,16 +58,23 @@ let whyNot: Comment = "containers need root and runc, conmon, skopeo, umoci, CNI
     try await runtime.recover()
   }
 
-  /// The test image, made once a process.
+  /// The test image, made once by scripts/make-image.sh and kept among the build's products.
   static func image() async throws -> String {
-    let path = "/tmp/skerry-test-image-\(getpid())"
-    if !Files.exists(path) {
-      let script = "\(#filePath.parentPath.parentPath.parentPath)/scripts/make-image.sh"
-      let result = try await Subprocess.run([script, path], deadline: .seconds(60))
-      try #require(result.status == .exited(0), "\(result.errorText)")
+    if let making { return try await making.value }
+    let task = spawnThrowing {
+      let package = #filePath.parentPath.parentPath.parentPath
+      let (script, path) = ("\(package)/scripts/make-image.sh", "\(package)/.build/test-image")
+      let made = Files.look("\(path)/index.json")?.modified ?? WallTime(seconds: 0)
+      if made < (Files.look(script)?.modified ?? made) {
+        let result = try await Subprocess.run([script, path], deadline: .seconds(60))
+        try #require(result.status == .exited(0), "\(result.errorText)")
+      }
+      return "oci:\(path):latest"
     }
-    return "oci:\(path):latest"
+    making = task
+    return try await task.value
   }
+  private static var making: Task<String, any Error>?
 
   func sandbox(hostNetwork: Bool = false, ports: [PortMapping] = []) async throws -> SandboxStatus {
     number += 1
@@ -130,11 +136,29 @@ let whyNot: Comment = "containers need root and runc, conmon, skopeo, umoci, CNI
     return (code, reason, try Self.lines(try await status(id)))
   }
 
-  /// CRI's log format: time, stream, F or P, text.
-  static func lines(_ status: ContainerStatus) throws -> [String] {
-    (Files.readText(status.logPath) ?? "").split(separator: "\n").map { line in
-      let parts = line.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
-      return "\(parts[1]) \(parts.count > 3 ? parts[3] : "")"
+  /// What a web server answers, head and all.
+  func page(_ host: String, _ port: Int, _ path: String) async throws -> String {
+    let probe = StreamProbe(try await TCPStream.connect(to: HostPort(host: host, port: port)), on: loop)
+    probe.stream.write(Bytes("GET \(path) HTTP/1.0\r\n\r\n".utf8))
+    try await probe.wait("the end of the page") { $0.ended || $0.closed }
+    probe.stream.close()
+    return probe.text
+  }
+
+  static func lines(_ status: ContainerStatus) throws -> [String] { CRILog.lines(Files.readText(status.logPath) ?? "") }
+}
+
+/// CRI's log format: time, stream, P or F, text. A line that was read in parts has P for all but its last.
+enum CRILog {
+  static func lines(_ text: String) -> [String] {
+    var lines: [String] = []
+    var open: [Substring: String] = [:]
+    for entry in text.split(separator: "\n") {
+      let parts = entry.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
+      guard parts.count == 4 else { continue }
+      open[parts[1], default: "\(parts[1]) "] += parts[3]
+      if parts[2] == "F", let line = open.removeValue(forKey: parts[1]) { lines.append(line) }
     }
+    return lines
   }
 }

@@ -129,7 +129,7 @@ import Base
     guard !missingImages.contains(image) else {
       throw SkerryError(.notFound, "image \(image) is not known to its registry; check the name and tag")
     }
-    let digest = Self.digest(of: image)
+    let digest = NameDigest.of(image)
     var status = imageTable[digest] ?? ImageStatus(digest: digest, references: [], bytes: 1 << 20)
     if !status.references.contains(image) { status.references.append(image) }
     imageTable[digest] = status
@@ -146,19 +146,6 @@ import Base
       throw SkerryError(.conflict, "image \(digest) is used by container \(user.config.id); remove the container first")
     }
     imageTable[digest] = nil
-  }
-
-  /// Stands in for a SHA-256: the same name has the same digest in every run.
-  private static func digest(of image: String) -> String {
-    var text = ""
-    for round in UInt64(1)...4 {
-      var hash: UInt64 = 0xcbf2_9ce4_8422_2325 ^ round
-      for byte in image.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
-      var bytes: Bytes = []
-      bytes.append(bigEndian: hash)
-      text += bytes.hex
-    }
-    return "sha256:\(text)"
   }
 
   // MARK: sandboxes

@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import ObjectModel
 
 /// Reads an OCI image layout (github.com/opencontainers/image-spec/blob/v1.0.2/image-layout.md); blocking.

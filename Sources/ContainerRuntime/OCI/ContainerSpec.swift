@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 
 /// Builds the configuration of a container for runc: a value in, a value out
 /// (github.com/opencontainers/runtime-spec/blob/v1.0.2/config.md).

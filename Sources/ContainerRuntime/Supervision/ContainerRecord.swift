@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import ObjectModel
 
 /// What is kept of a container on disk, written before it is made. Neither its environment nor its command is here:

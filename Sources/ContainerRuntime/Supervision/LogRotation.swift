@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Glibc
 
 /// Keeps a container's log bounded: `0.log` is written, `0.log.1` is the one before it, and so on. Nothing is lost

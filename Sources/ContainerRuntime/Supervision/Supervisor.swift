@@ -135,8 +135,9 @@ import Logging
         environment: environment), scheduler: scheduler)
     record.pid = pid
     record.startTicks = try await blocking { () throws(SkerryError) in Processes.startTicks(pid) }
-    try await launcher.start(record)
+    // Before it can have started: a short one would seem to end before its start otherwise.
     record.startedAt = scheduler.wall
+    try await launcher.start(record)
     record.phase = .running
     try await save(record)
   }

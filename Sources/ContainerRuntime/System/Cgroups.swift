@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Glibc
 
 /// Reads what a cgroup used. Version 1 has a hierarchy a controller, version 2 one for all; a machine may have both

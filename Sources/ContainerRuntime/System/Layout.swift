@@ -1,4 +1,6 @@
 import Base
+import EventLoop
+import Glibc
 
 /// Every path and name that a runtime makes on the machine, derived from its data directory: so several clusters
 /// share a machine, and whatever is found later belongs to somebody.
@@ -8,7 +10,8 @@ package struct RuntimeLayout: Sendable, Hashable {
   /// Short, and the same for the same directory.
   package let hash: String
 
-  package init(root: String) {
+  /// Without root's rights `/run` is closed, and the volatile files lie in the machine's shared memory.
+  package init(root: String, privileged: Bool = true) {
     let resolved = Files.resolved(root)
     self.root = resolved
     // FNV-1a, 64 bits: a name, not a defence. 40 bits of it keep the bridge's name within the kernel's 15 bytes.
@@ -18,6 +21,7 @@ package struct RuntimeLayout: Sendable, Hashable {
     var bytes: Bytes = []
     bytes.append(bigEndian: value)
     hash = Bytes(bytes.prefix(5)).hex
+    volatile = privileged ? "/run/skerry-\(hash)" : "/dev/shm/skerry-\(hash)-\(getuid())"
   }
 
   /// For choices that should differ between data directories.
@@ -33,7 +37,7 @@ package struct RuntimeLayout: Sendable, Hashable {
 
   /// What must not reach a disk, or does not outlive the machine's run: bundles (their environment may hold
   /// secrets), namespaces, runc's state. A tmpfs of its own.
-  package var volatile: String { "/run/skerry-\(hash)" }
+  package let volatile: String
   var namespaces: String { "\(volatile)/ns" }
   var bundles: String { "\(volatile)/bundles" }
   var runcRoot: String { "\(volatile)/runc" }

@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Glibc
 
 /// Mounts of this machine, blocking.

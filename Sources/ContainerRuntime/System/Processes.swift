@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Glibc
 
 /// What /proc tells about processes, blocking.
@@ -37,6 +38,22 @@ enum Processes {
       guard let environment = try? Files.read("/proc/\(pid)/environ", limit: 4 << 20) else { return false }
       return environment.split(separator: 0).contains { $0.elementsEqual(wanted) }
     }
+  }
+
+  /// CPU time and resident memory of some processes together.
+  static func stats(_ pids: [Int32]) -> ContainerStats {
+    let perSecond = UInt64(max(1, sysconf(Int32(_SC_CLK_TCK))))
+    let pageBytes = UInt64(max(1, sysconf(Int32(_SC_PAGESIZE))))
+    var total = ContainerStats(cpuNanoseconds: 0, memoryBytes: 0)
+    for pid in pids {
+      guard let text = Files.readText("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { continue }
+      // utime and stime are fields 14 and 15, the resident pages field 24; the state, field 3, is the first here.
+      let fields = text[text.index(after: end)...].split(separator: " ").map { UInt64($0) ?? 0 }
+      guard fields.count > 21 else { continue }
+      total.cpuNanoseconds += (fields[11] + fields[12]) * 1_000_000_000 / perSecond
+      total.memoryBytes += fields[21] * pageBytes
+    }
+    return total
   }
 
   static func all() -> [Int32] { Files.list("/proc").compactMap { Int32($0) } }

@@ -1,0 +1,168 @@
+import Base
+import EventLoop
+import Glibc
+import Logging
+import Testing
+
+@testable import ContainerRuntime
+
+/// Crashes at any moment, restarts, and what is left at the end.
+@Suite(.enabled(if: canRunContainers, whyNot)) struct OCIRecoveryTests {
+  @Test func nothingIsLostWhileNobodyWatches() async throws {
+    try await OCIWorld.with { world in
+      let pod = try await world.sandbox()
+      let printing = try await world.run("sleep 0.2; seq 1 10000; exit 7", in: pod)
+      let staying = try await world.run("sleep 60", in: pod)
+      let before = try await world.status(staying)
+      world.runtime.close()
+      let exit = "\(world.runtime.layout.exits)/\(printing)"
+      try await world.eventually("the exit file") { Files.exists(exit) }
+      try await world.restart()
+      let end = try await world.end(printing)
+      #expect(end.code == 7)
+      let isWhole = end.lines == (1...10_000).map { "stdout \($0)" }
+      #expect(isWhole, "\(end.lines.count) lines, the last \(end.lines.last ?? "")")
+      let status = try await world.status(printing)
+      #expect(try #require(status.finishedAt) > (try #require(status.startedAt)))
+      #expect(try await world.status(staying) == before)
+    }
+  }
+
+  @Test func logsRotateWithoutLoss() async throws {
+    try await OCIWorld.with { world in
+      let pod = try await world.sandbox()
+      let id = try await world.run("i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo line $i; usleep 2000; done", in: pod)
+      let log = try await world.status(id).logPath
+      let control = "\(world.runtime.layout.bundle(id))/ctl"
+      var rotated = 0
+      while rotated < 3 {
+        if try LogRotation.rotateIfLarge(log, control: control, maxBytes: 5_000) {
+          rotated += 1
+          // conmon opens the new file when it has read the message.
+          try await world.eventually("the new log file") { Files.exists(log) }
+        }
+        try await world.loop.sleep(for: .milliseconds(5))
+      }
+      _ = try await world.end(id)
+      let texts = ["\(log).3", "\(log).2", "\(log).1", log].map { Files.readText($0) ?? "" }
+      let lines = CRILog.lines(texts.joined())
+      #expect(lines == (1...600).map { "stdout line \($0)" })
+    }
+  }
+
+  @Test func whatWasOnlyCreatedDoesNotOutliveTheProcess() async throws {
+    try await OCIWorld.with { world in
+      let pod = try await world.sandbox()
+      let id = try await world.create("true", in: pod)
+      try await world.restart()
+      #expect(try await world.runtime.containers().isEmpty)
+      #expect(!Mounts.below("\(world.root)/data").contains { $0.contains(id) })
+    }
+  }
+
+  @Test func aRebootLeavesRecordsAndNoPromises() async throws {
+    try await OCIWorld.with { world in
+      let pod = try await world.sandbox()
+      let id = try await world.run("sleep 60", in: pod)
+      let layout = world.runtime.layout
+      world.runtime.close()
+      // What a reboot takes: processes, mounts, namespaces.
+      for pid in Cgroups.processes(layout.cgroupParent) { kill(pid, SIGKILL) }
+      Processes.killMarked("\(layout.monitorMark.name)=\(layout.monitorMark.value)")
+      try Mounts.detach(layout.root)
+      try Mounts.detach(layout.volatile)
+      try? Files.removeFile(layout.exitFile(id))
+      try await world.restart()
+      #expect(try await world.status(id).state == .unknown)
+      #expect(try await world.runtime.sandboxes().map(\.ready) == [false])
+      #expect(Self.heldAddresses(layout).isEmpty)
+      try await world.runtime.removeContainer(id)
+      let again = try await world.runtime.runSandbox(
+        SandboxConfig(
+          id: pod.id, podName: "pod", podNamespace: "default", podUID: pod.podUID, hostname: "pod",
+          logDirectory: "\(world.root)/logs/\(pod.id)"))
+      #expect(again.ready && again.addresses.count == 1)
+    }
+  }
+
+  private static func heldAddresses(_ layout: RuntimeLayout) -> [String] {
+    Files.list("\(layout.addresses)/\(layout.networkName)").filter { $0.first?.isNumber == true }
+  }
+
+  @Test func secretsOfTheEnvironmentReachNoDisk() async throws {
+    try await OCIWorld.with { world in
+      let pod = try await world.sandbox()
+      let canary = "canary-\(SystemRandom().bytes(8).hex)"
+      let id = try await world.run("sleep 60; echo $0", in: pod) {
+        $0.environment = [("TOKEN", canary)]
+        $0.arguments = [canary]
+      }
+      #expect(try await world.pid(id) > 0)
+      let found = try await Subprocess.run(
+        ["grep", "-rl", "--exclude-dir=proc", canary, world.root], deadline: .seconds(30))
+      #expect(found.outputText == "")
+    }
+  }
+
+  @Test func tearDownLeavesNothingAndNeedsOnlyTheDirectory() async throws {
+    try await OCIWorld.with { world in
+      let pod = try await world.sandbox(ports: [PortMapping(hostPort: 19_753, containerPort: 80, transport: "tcp")])
+      let id = try await world.run("trap '' TERM; while :; do sleep 1; done", in: pod)
+      let pid = try await world.pid(id)
+      let layout = world.runtime.layout
+      world.runtime.close()
+      try await OCIWorld.make(world.root, world.loop).tearDown()
+      #expect(Processes.startTicks(pid) == nil)
+      #expect(Processes.marked("\(layout.monitorMark.name)=\(layout.monitorMark.value)").isEmpty)
+      #expect(Mounts.below(layout.root).isEmpty && Mounts.below(layout.volatile).isEmpty)
+      #expect(!Files.exists(layout.volatile))
+      #expect(!Files.exists("/sys/class/net/\(layout.bridge)"))
+      #expect(!Cgroups.hierarchies().contains { Files.exists("\($0)\(layout.cgroupParent)") })
+      let rules = try await Subprocess.run(["iptables-save"], deadline: .seconds(10))
+      #expect(!rules.outputText.contains(layout.networkName))
+      #expect(Self.heldAddresses(layout).isEmpty)
+    }
+  }
+
+  /// A child process is killed at 50 moments of making a sandbox; its helpers live on as orphans. Each next child
+  /// recovers first. No address, interface, namespace or rule may be lost to us.
+  @Test(arguments: [50]) func killedInsideCNIAddLosesNoAddress(times: Int) async throws {
+    let root = "/tmp/skerry-test-\(SystemRandom().bytes(6).hex)"
+    for round in 0..<times {
+      let milliseconds = round * 3
+      await #expect(processExitsWith: .signal(SIGKILL)) {
+        [root = root as String, round = round as Int, milliseconds = milliseconds as Int] in
+        try await onLoop {
+          let loop = try #require(LoopActor.executor as? Loop)
+          let runtime = try OCIWorld.make(root, loop)
+          try await runtime.recover()
+          loop.schedule(after: .milliseconds(Int64(milliseconds))) { kill(getpid(), SIGKILL) }
+          _ = try await runtime.runSandbox(
+            SandboxConfig(
+              id: "s\(round)", podName: "p", podNamespace: "n", podUID: "u", hostname: "h",
+              logDirectory: "\(root)/logs"))
+          // It was quicker than the kill; that sandbox stays, and is removed below.
+          try await loop.sleep(for: .seconds(10))
+        }
+      }
+    }
+    try await onLoop {
+      let loop = try #require(LoopActor.executor as? Loop)
+      let runtime = try OCIWorld.make(root, loop)
+      try await runtime.recover()
+      let sandboxes = try await runtime.sandboxes()
+      #expect(sandboxes.contains { !$0.ready } && sandboxes.count > 1)
+      let ready = sandboxes.filter(\.ready)
+      #expect(Self.heldAddresses(runtime.layout) == ready.flatMap(\.addresses).sorted())
+      let ports = Files.list("/sys/class/net/\(runtime.layout.bridge)/brif")
+      #expect(ports.count == ready.count)
+      for sandbox in sandboxes { try await runtime.removeSandbox(sandbox.id) }
+      #expect(Self.heldAddresses(runtime.layout).isEmpty)
+      #expect(Files.list(runtime.layout.namespaces).isEmpty)
+      let rules = try await Subprocess.run(["iptables-save", "-t", "nat"], deadline: .seconds(10))
+      #expect(!rules.outputText.contains(runtime.layout.networkName))
+      try await runtime.tearDown()
+      try Files.removeTree(root)
+    }
+  }
+}

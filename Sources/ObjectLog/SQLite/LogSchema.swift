@@ -19,14 +19,15 @@ struct Place: Hashable, Comparable {
 enum LogSchema {
   static let schema = Schema(name: "object log", applicationID: 0x534B_4C47, migrations: [first])  // "SKLG"
 
-  /// history: every version that history reaches, with its value; `previous` leads to the version before, `skip` over
-  /// several (see `VersionChain`), so that the past of one key needs no index of its own. current: the newest place of each key, also of a
-  /// deleted one until its tombstone is swept; no second copy of the value. privates: never shown. state: one row.
+  /// history: every version that history reaches, with its value; `previous` leads to the version before, `skip`
+  /// over several (see `VersionChain`), so that the past of one key needs no index of its own.
+  /// current: the newest place of each key, also of a deleted one until its tombstone is swept; no second copy of the
+  /// value. privates: never shown. state: one row.
   private static let first = """
     CREATE TABLE history (
       place INTEGER PRIMARY KEY, key TEXT NOT NULL, type INTEGER NOT NULL, revision INTEGER NOT NULL,
-      previous INTEGER, skip INTEGER, skipLength INTEGER NOT NULL, previousRevision INTEGER NOT NULL, bodyRevision INTEGER NOT NULL,
-      statusRevision INTEGER NOT NULL, createRevision INTEGER NOT NULL, encoding INTEGER NOT NULL,
+      previous INTEGER, skip INTEGER, skipLength INTEGER NOT NULL, previousRevision INTEGER NOT NULL,
+      bodyRevision INTEGER NOT NULL, statusRevision INTEGER NOT NULL, createRevision INTEGER NOT NULL, encoding INTEGER NOT NULL,
       sameMeta INTEGER NOT NULL, checksum INTEGER NOT NULL, previousMeta BLOB, meta BLOB NOT NULL,
       body BLOB NOT NULL, status BLOB);
     CREATE TABLE current (

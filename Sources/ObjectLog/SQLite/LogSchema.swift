@@ -28,8 +28,8 @@ enum LogSchema {
       place INTEGER PRIMARY KEY, key TEXT NOT NULL, type INTEGER NOT NULL, revision INTEGER NOT NULL,
       previous INTEGER, skip INTEGER, skipLength INTEGER NOT NULL, previousRevision INTEGER NOT NULL,
       bodyRevision INTEGER NOT NULL, statusRevision INTEGER NOT NULL, createRevision INTEGER NOT NULL,
-      encoding INTEGER NOT NULL, sameMeta INTEGER NOT NULL, checksum INTEGER NOT NULL, previousMeta BLOB, meta BLOB NOT NULL,
-      body BLOB NOT NULL, status BLOB);
+      encoding INTEGER NOT NULL, sameMeta INTEGER NOT NULL, checksum INTEGER NOT NULL, previousMeta BLOB,
+      meta BLOB NOT NULL, body BLOB NOT NULL, status BLOB);
     CREATE TABLE current (
       key TEXT PRIMARY KEY, place INTEGER NOT NULL, deleted INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE privates (

@@ -133,7 +133,7 @@ let testTargets: [Target] = [
   tests("Store", ["Base"]),
   tests("Sync"),
   tests("Transport", ["Base", "EventLoop", "EventLoopConformance", "Identity", "Wire"]),
-  tests("Wire", ["Base"]),
+  tests("Wire", ["Base", "ObjectModel"]),
   tests("EventLoop", ["EventLoopConformance"]),
   tests("DeviceSDK", ["Base"]),
   tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),

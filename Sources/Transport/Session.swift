@@ -74,6 +74,8 @@ import Wire
   package var lastHeard: Instant { machine.lastHeard }
   package var isReady: Bool { machine.isReady }
   package var isClosed: Bool { machine.isClosed }
+  /// True while new streams can be opened: the session is ready and the peer has not said GOAWAY.
+  package var takesCalls: Bool { machine.isReady && machine.peerGoAway == nil }
   /// Names the session in the logs of both sides; empty before the handshake.
   package var sessionID: String { machine.sessionID }
   /// Over what time the accepting side wants retries after a lost connection spread.

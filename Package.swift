@@ -117,6 +117,9 @@ let floor7: [Target] = [
   main("edgecore", ["EdgeCore"]),
   main("devicecore", ["DeviceCore"]),
   main("skerry", ["CommandLine"]),
+  main("FuzzCBOR", ["Base", "Wire", "ObjectModel", "API", "Sync"]),
+  main("FuzzJSON", ["Base", "Wire", "ObjectModel"]),
+  main("FuzzSession", ["Base", "Wire"]),
 ]
 let testTargets: [Target] = [
   .testTarget(name: "HouseTests", swiftSettings: flags),

@@ -12,6 +12,7 @@ import Wire
   /// Watches from before this are too old.
   var compacted: UInt64 = 0
   var cursors: [FakeCursor] = []
+  var onCreate: (@LoopActor (ObjectReference) -> Void)?
 
   private func admit(_ caller: Caller, _ verb: String, _ resource: String) throws(APIError) {
     callers.insert(caller)
@@ -72,7 +73,9 @@ import Wire
     guard objects[reference.key] == nil else {
       throw APIError(.alreadyExists, "\(resource) \"\(name)\" already exists")
     }
-    return put(reference, object)
+    let made = put(reference, object)
+    onCreate?(reference)
+    return made
   }
 
   func update(

@@ -134,6 +134,7 @@ let testTargets: [Target] = [
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("ObjectLog", ["Base", "CSQLite", "EventLoop", "Store", "ObjectLogConformance"]),
   tests("Store", ["Base"]),
+  tests("CommandLine"),
   tests("Sync"),
   tests("Transport", ["Base", "EventLoop", "EventLoopConformance", "Identity", "Wire"]),
   tests("Wire", ["Base", "ObjectModel"]),

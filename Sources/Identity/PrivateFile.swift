@@ -3,14 +3,14 @@ import Glibc
 
 /// Files that hold secrets: mode 0600, written whole or not at all, durable before success is reported.
 package enum PrivateFile {
-  /// Reads a file of at most `limit` bytes; throws `forbidden` if its group or others have any access.
-  package static func read(path: String, limit: Int) throws(SkerryError) -> Bytes {
+  /// Reads a file of at most `limit` bytes; throws `forbidden` if it is secret and its group or others have any access.
+  package static func read(path: String, limit: Int, secret: Bool = true) throws(SkerryError) -> Bytes {
     let file = open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw failure("cannot read", path) }
     defer { close(file) }
     var info = stat()
     guard fstat(file, &info) == 0 else { throw failure("cannot read", path) }
-    guard info.st_mode & 0o077 == 0 else {
+    guard !secret || info.st_mode & 0o077 == 0 else {
       throw SkerryError(
         .forbidden, "\(path) holds a secret, but others than its owner may read it; run: chmod 600 \(path)")
     }

@@ -1,1 +1,3 @@
-print("not composed yet")
+import CommandLine
+
+await SkerryCommand.start()

@@ -63,7 +63,7 @@ let floor4: [Target] = [
   room("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
   room("APIClient", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
   room("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", logging]),
-  room("DeviceSDK", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
+  room("DeviceSDK", ["Base", "Wire", "EventLoop", "API", "Transport", logging]),
 ]
 let floor5: [Target] = [
   room("CloudControllers", ["Base", "ObjectModel", "API"]),
@@ -82,7 +82,7 @@ let floor5: [Target] = [
     ]),
   room(
     "DeviceServices",
-    ["Base", "Wire", "ObjectModel", "EventLoop", "Store", "API", "Transport", "APIClient", "DeviceSDK"]),
+    ["Base", "Wire", "ObjectModel", "EventLoop", "Store", "API", "Transport", "DeviceSDK", logging]),
   room("DeviceDrivers", ["Base", "EventLoop", "DeviceSDK", modbus]),
 ]
 let floor6: [Target] = [
@@ -116,6 +116,8 @@ let floor7: [Target] = [
   main("cloudcore", ["CloudCore"]),
   main("edgecore", ["EdgeCore"]),
   main("devicecore", ["DeviceCore"]),
+  main("device-modbus", ["DeviceSDK", "DeviceDrivers"]),
+  main("modbus-simulator", ["Base", "DeviceSDK", modbus]),
   main("skerry", ["CommandLine"]),
   main("FuzzCBOR", ["Base", "Wire", "ObjectModel", "API", "Sync"]),
   main("FuzzJSON", ["Base", "Wire", "ObjectModel"]),
@@ -139,8 +141,10 @@ let testTargets: [Target] = [
   tests("Transport", ["Base", "EventLoop", "EventLoopConformance", "Identity", "Wire"]),
   tests("Wire", ["Base", "ObjectModel"]),
   tests("EventLoop", ["EventLoopConformance"]),
-  tests("DeviceSDK", ["Base"]),
-  tests("DeviceServices", ["Base", "DeviceSDK", "ObjectModel", "EventLoop", "Store"]),
+  tests("DeviceSDK", ["Base", "DeviceConformance", "EventLoop", "Wire", logging]),
+  tests(
+    "DeviceServices",
+    ["API", "Base", "DeviceConformance", "DeviceSDK", "ObjectModel", "EventLoop", "Store", "Transport", "Wire", logging]),
   tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
   tests("Identity"),
   tests("ObjectModel"),

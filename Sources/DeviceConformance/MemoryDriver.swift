@@ -4,8 +4,8 @@ import DeviceSDK
 /// A driver without devices: properties are cells in memory. For tests of what is above drivers; it passes the same
 /// suite as the real ones.
 ///
-/// The visitor says what a cell does: `{"cell": name}` and optionally `"fault": "refused"` or `"stall"`. The device's
-/// configuration says `{"bank": name}`; a bank that is not in `banks` is unreachable.
+/// The visitor says what a cell does: `{"cell": name}` and optionally `"fault": "refused"`, `"stall"` (no read is
+/// answered) or `"mute"` (a write happens and is not answered). The device's configuration says `{"bank": name}`; a bank that is not in `banks` is unreachable.
 @LoopActor package final class MemoryDriver: Driver {
   package let protocolName = "memory"
   package var banks: [String: [String: Value]] = [:]
@@ -94,6 +94,10 @@ import DeviceSDK
     let cell = property.visitor["cell"].string ?? ""
     driver.banks[bank]?[cell] = wanted
     driver.note("\(bank)/\(cell)", wanted)
+    if property.visitor["fault"] == "mute" {
+      try? await driver.scheduler.sleep(for: deadline)
+      throw DriverError(.uncertain, "property \(name): no answer to the write")
+    }
     return WriteOutcome(before: before, after: wanted, written: true)
   }
 

@@ -16,6 +16,10 @@ package struct DriverError: Error, Sendable, Hashable, CustomStringConvertible {
     case value
     /// What was written did not read back.
     case readBack
+    /// A write was sent and its outcome is not known: no answer, or the driver went away meanwhile.
+    case uncertain
+    /// The deadline passed before anything was sent.
+    case expired
   }
   package let kind: Kind
   package let message: String
@@ -25,7 +29,7 @@ package struct DriverError: Error, Sendable, Hashable, CustomStringConvertible {
   }
   package var description: String { message }
   /// True when the device as a whole is away, so that nothing else on it need be tried now.
-  package var isOutage: Bool { kind == .unreachable || kind == .timeout }
+  package var isOutage: Bool { kind == .unreachable || kind == .timeout || kind == .uncertain }
 }
 
 /// A value that was read, with the type under which it is reported.

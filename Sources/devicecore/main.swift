@@ -1,1 +1,4 @@
-print("not composed yet")
+import DeviceCore
+import Glibc
+
+exit(DeviceCoreProcess.run(Array(CommandLine.arguments.dropFirst())))

@@ -121,9 +121,15 @@
       let wanted = try point.isBit ? [point.encodeBit(value) ? 1 : 0] : point.encode(value, current: before ?? [])
       let old = try before.map { registers throws(DriverError) in try point.value(of: registers) } ?? .null
       if onlyIfDifferent, before == wanted { return WriteOutcome(before: old, after: old, written: false) }
-      try put(point, wanted, unit: unit, timeout: timeout, until: deadline)
-      guard point.verify else { return WriteOutcome(before: old, after: try point.value(of: wanted), written: true) }
-      let after = try content(of: point, unit: unit, timeout: timeout, until: deadline)
+      let after: [UInt16]
+      do throws(DriverError) {
+        try put(point, wanted, unit: unit, timeout: timeout, until: deadline)
+        guard point.verify else { return WriteOutcome(before: old, after: try point.value(of: wanted), written: true) }
+        after = try content(of: point, unit: unit, timeout: timeout, until: deadline)
+      } catch {
+        guard error.isOutage else { throw error }
+        throw DriverError(.uncertain, "\(error.message): \(point.name) may or may not have been written")
+      }
       guard after == wanted else {
         throw DriverError(
           .readBack,

@@ -18,20 +18,31 @@
     package init(scheduler: any Scheduler) { self.scheduler = scheduler }
 
     package func connection(to device: DeviceAssignment) throws(DriverError) -> any DriverConnection {
-      let address = try ModbusAddress(device: device.device, device.configuration)
-      let link: ModbusLink
-      if let known = links[address.linkKey] {
-        link = known
-      } else {
-        guard links.count < Self.maxLinks else {
-          throw DriverError(
-            .configuration, "device \(device.device): this driver has \(links.count) links, no more fit")
-        }
-        let key = address.linkKey
-        link = ModbusLink(link: address.link, name: key, scheduler: scheduler) { [weak self] in self?.links[key] = nil }
-        links[key] = link
+      ModbusConnection(
+        device: device, address: try ModbusAddress(device: device.device, device.configuration), driver: self)
+    }
+
+    /// The link to an address, with one user more. A link whose last user has gone is never used again, since its
+    /// thread ends: the next user gets a new one.
+    fileprivate func link(_ address: ModbusAddress) throws(DriverError) -> ModbusLink {
+      let key = address.linkKey
+      if let known = links[key] {
+        known.users += 1
+        return known
       }
-      return ModbusConnection(device: device, address: address, link: link)
+      guard links.count < Self.maxLinks else {
+        throw DriverError(.configuration, "\(key) cannot be reached: this driver has \(links.count) links, no more fit")
+      }
+      let link = ModbusLink(link: address.link, name: key, scheduler: scheduler)
+      links[key] = link
+      return link
+    }
+
+    fileprivate func release(_ link: ModbusLink, _ address: ModbusAddress) {
+      link.users -= 1
+      guard link.users == 0 else { return }
+      links[address.linkKey] = nil
+      link.end()
     }
   }
 
@@ -40,23 +51,16 @@
     private let thread: BlockingThread
     private let context: ModbusContext
     private let scheduler: any Scheduler
-    private let ended: @LoopActor () -> Void
-    private var users = 0
+    fileprivate var users = 1
 
-    init(link: ModbusAddress.Link, name: String, scheduler: any Scheduler, ended: @escaping @LoopActor () -> Void) {
+    init(link: ModbusAddress.Link, name: String, scheduler: any Scheduler) {
       thread = BlockingThread(name: "mb \(name)")
       context = ModbusContext(link: link, name: name, clock: scheduler)
       self.scheduler = scheduler
-      self.ended = ended
     }
 
-    func retain() { users += 1 }
-
-    /// The last user's release ends the thread, away from the loop since that waits for a request under way.
-    func release() {
-      users -= 1
-      guard users == 0 else { return }
-      ended()
+    /// Ends the thread behind a request that is under way; away from the loop, since that may take a while.
+    func end() {
       let (thread, context) = (thread, context)
       spawn {
         _ = try? await offload {
@@ -79,18 +83,19 @@
   /// One device behind a link.
   @LoopActor final class ModbusConnection: DriverConnection {
     private let address: ModbusAddress
-    private let link: ModbusLink
+    private let driver: ModbusDriver
+    /// Nil while closed.
+    private var link: ModbusLink?
     private var points: [String: ModbusPoint] = [:]
     private(set) var problems: [String: DriverError] = [:]
     private var fallback: [String: ValueType] = [:]
     /// Plans by the properties that were asked for: a schedule asks for the same few sets again and again.
     private var plans: [[String]: [ModbusRequest]] = [:]
-    private var isOpen = false
     private static let maxPlans = 64
 
-    init(device: DeviceAssignment, address: ModbusAddress, link: ModbusLink) {
+    init(device: DeviceAssignment, address: ModbusAddress, driver: ModbusDriver) {
       self.address = address
-      self.link = link
+      self.driver = driver
       for property in device.properties {
         do throws(DriverError) {
           points[property.name] = try ModbusPoint(property)
@@ -104,13 +109,19 @@
     func reportedType(_ property: String) -> ValueType? { points[property]?.reported ?? fallback[property] }
 
     func open(deadline: Duration) async throws(DriverError) {
-      if !isOpen { link.retain() }
-      isOpen = true
+      let link = try opened()
       let timeout = min(address.timeout, deadline)
       let result: Result<Void, DriverError> = await link.perform(deadline: deadline) { context, _ in
         Result { () throws(DriverError) in try context.connect(timeout: timeout) }
       }
       try result.get()
+    }
+
+    private func opened() throws(DriverError) -> ModbusLink {
+      if let link { return link }
+      let link = try driver.link(address)
+      self.link = link
+      return link
     }
 
     func read(_ properties: [String], deadline: Duration) async -> [String: Result<Sample, DriverError>] {
@@ -120,6 +131,11 @@
       }
       let requests = plan(properties)
       guard !requests.isEmpty else { return samples }
+      guard let link else {
+        let closed = DriverError(.unreachable, "\(address.linkKey) is not open")
+        for request in requests { for point in request.points { samples[point.name] = .failure(closed) } }
+        return samples
+      }
       let (unit, timeout) = (address.unit, address.timeout)
       let read = await link.perform(deadline: deadline) { context, until in
         context.read(requests, unit: unit, timeout: timeout, until: until)
@@ -144,6 +160,7 @@
       guard point.writable else {
         throw DriverError(.configuration, "property \(property) is read-only: its model's accessMode is not ReadWrite")
       }
+      guard let link else { throw DriverError(.unreachable, "\(address.linkKey) is not open") }
       let (unit, timeout) = (address.unit, address.timeout)
       let result: Result<WriteOutcome, DriverError> = await link.perform(deadline: deadline) { context, until in
         Result { () throws(DriverError) in
@@ -155,9 +172,9 @@
     }
 
     func close() {
-      guard isOpen else { return }
-      isOpen = false
-      link.release()
+      guard let link else { return }
+      self.link = nil
+      driver.release(link, address)
     }
   }
 #endif

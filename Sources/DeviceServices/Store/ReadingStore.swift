@@ -1,5 +1,4 @@
 import Base
-import DeviceSDK
 import EventLoop
 import Store
 
@@ -15,14 +14,10 @@ import Store
   private let scheduler: any Scheduler
   private var waiting: [(batch: ReadingLog.Batch, done: CheckedContinuation<Result<Void, SkerryError>, Never>)] = []
   private var committing = false
-  private var commits = 0
   private var closed = false
   /// Called after each commit: readers look for more.
   private var watchers: [UInt64: @LoopActor () -> Void] = [:]
   private var nextWatcher: UInt64 = 0
-
-  /// The last readings, by device and property, as they were committed: for the newest value without a query.
-  package private(set) var newest: [String: [String: Reading]] = [:]
 
   /// Opens the store at once, so that a bad file is told at the start.
   package init(
@@ -60,18 +55,10 @@ import Store
       let batches = group.map(\.batch)
       let result = await self.run { log throws(SkerryError) in _ = try log.append(batches) }
       self.committing = false
-      if case .success = result { self.committed(batches) }
+      if case .success = result { for watcher in self.watchers.values { watcher() } }
       for entry in group { entry.done.resume(returning: result) }
       self.commit()
     }
-  }
-
-  private func committed(_ batches: [ReadingLog.Batch]) {
-    for batch in batches {
-      for reading in batch.readings { newest[reading.device, default: [:]][reading.property] = reading }
-    }
-    commits += 1
-    for watcher in watchers.values { watcher() }
   }
 
   /// Calls `body` after each commit until `unwatch`.
@@ -82,9 +69,6 @@ import Store
   }
 
   package func unwatch(_ watcher: UInt64) { watchers[watcher] = nil }
-
-  /// Forgets the newest readings of a device that is gone.
-  package func forget(device: String) { newest[device] = nil }
 
   private func run<R: Sendable>(
     _ body: @escaping @Sendable (ReadingLog) throws(SkerryError) -> R
@@ -134,6 +118,7 @@ private final class StoreThread: @unchecked Sendable {
   private var log: ReadingLog?
   /// Nil in a simulation, which has no threads.
   private let thread: BlockingThread?
+  @LoopActor private var closed = false
 
   init(open: @escaping @Sendable () throws(SkerryError) -> ReadingLog) throws(SkerryError) {
     self.open = open
@@ -144,6 +129,8 @@ private final class StoreThread: @unchecked Sendable {
   @LoopActor func run<R: Sendable>(
     _ body: @escaping @Sendable (ReadingLog) throws(SkerryError) -> R
   ) async -> Result<R, SkerryError> {
+    // A thread that has ended runs nothing, and whoever waited for it would wait for good.
+    guard !closed else { return .failure(SkerryError(.closed, "the device store is closed")) }
     guard let thread else { return work(body) }
     return await withCheckedContinuation { continuation in
       thread.run { continuation.resume(returning: self.work(body)) }
@@ -164,7 +151,11 @@ private final class StoreThread: @unchecked Sendable {
 
   @LoopActor func close() async {
     _ = await run { log throws(SkerryError) in try log.close() }
-    guard let thread else { return }
+    closed = true
+    guard let thread else {
+      log = nil
+      return
+    }
     thread.run { self.log = nil }
     thread.stop()
   }

@@ -1,0 +1,106 @@
+import Base
+import EventLoop
+import Logging
+import Transport
+import Wire
+
+/// Joins a driver's service to devicecore: takes assignments and commands from there, hands readings over.
+@LoopActor package final class DriverLink {
+  /// How long devicecore may take to store a batch.
+  package static let storeDeadline: Duration = .seconds(30)
+  /// After a batch was refused (a full disk, say), how long it waits.
+  package static let refusedDelay: Duration = .seconds(1)
+
+  package let service: DriverService
+  package let outbox: ReadingOutbox
+  private let keeper: SessionKeeper
+  private let scheduler: any Scheduler
+  private let logger: Logger
+  /// Devices named on this connection, until `synced` says that these are all.
+  private var named: Set<String> = []
+
+  package init(
+    driver: any Driver, dial: @escaping SessionKeeper.Dial, scheduler: any Scheduler, random: any RandomSource,
+    logger: Logger
+  ) {
+    let outbox = ReadingOutbox(run: random.bytes(16), logger: logger)
+    self.outbox = outbox
+    self.scheduler = scheduler
+    self.logger = logger
+    service = DriverService(driver: driver, scheduler: scheduler, random: random, logger: logger) { outbox.add($0) }
+    let name = driver.protocolName
+    keeper = SessionKeeper(
+      name: "devicecore", dial: dial,
+      hello: { ["role": .string(DriverWire.role), "protocol": .string(name)] }, scheduler: scheduler, random: random,
+      logger: logger)
+    keeper.onReady = { [weak self] in self?.connected($0) }
+    keeper.onLost = { outbox.disconnected() }
+    keeper.onStream = { [weak self] in self?.serve($0) }
+    outbox.retry = { [weak self] in
+      self?.scheduler.schedule(after: Self.refusedDelay) { outbox.again() }
+    }
+  }
+
+  package func start() { keeper.start() }
+
+  package func stop() {
+    service.stop()
+    keeper.stop()
+  }
+
+  private func connected(_ session: Session) {
+    named = []
+    let stream = session.open(method: DriverWire.assignments, params: [:], priority: .control)
+    stream.onMessage = { [weak self] in self?.assigned($0) }
+    let run = outbox.run.hex
+    outbox.connected { batch throws(CallError) in
+      _ = try await session.call(
+        method: DriverWire.readings,
+        params: [
+          "run": .string(run), "seq": .int(Int64(batch.sequence)), "lost": .int(Int64(batch.lost)),
+          "r": .array(batch.readings.map { .array($0.row) }),
+        ], deadline: Self.storeDeadline)
+    }
+  }
+
+  private func assigned(_ message: Bytes) {
+    guard let value = try? CBOR.decode(message) else { return }
+    if let device = value["remove"].string {
+      named.remove(device)
+      service.remove(device)
+    } else if value["synced"].bool == true {
+      service.retain(named)
+    } else if let assignment = DeviceAssignment(value["set"]) {
+      named.insert(assignment.device)
+      service.assign(assignment)
+    } else {
+      logger.warning(.driverRefused, "devicecore sent an assignment that cannot be read; it is passed over")
+    }
+  }
+
+  private func serve(_ stream: SessionStream) {
+    let params = stream.params
+    guard let device = params["device"].string, let property = params["property"].string,
+      let deadline = params["deadline"].int, deadline > 0
+    else {
+      return stream.fail(CallError(reason: "BadRequest", message: "device, property and deadline are needed"))
+    }
+    spawn { [service] in
+      do throws(DriverError) {
+        switch stream.method {
+        case DriverWire.read:
+          stream.finish(try await service.read(device, property, deadline: .milliseconds(deadline)).wire)
+        case DriverWire.write:
+          let outcome = try await service.write(
+            device, property, value: params["value"], onlyIfDifferent: params["onlyIfDifferent"].bool ?? false,
+            deadline: .milliseconds(deadline))
+          stream.finish(outcome.value)
+        default:
+          stream.fail(CallError(reason: CallError.unknownMethod, message: "a driver has no \(stream.method)"))
+        }
+      } catch {
+        stream.fail(error.call)
+      }
+    }
+  }
+}

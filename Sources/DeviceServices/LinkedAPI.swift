@@ -1,0 +1,63 @@
+import API
+import Base
+
+/// The edge's API through whichever session stands now; without one every call is `serviceUnavailable`, which
+/// informers take for a reason to try again.
+@LoopActor package final class LinkedAPI: API {
+  /// Set when a session is ready, nil when it is lost.
+  package var current: (any API)?
+
+  package init() {}
+
+  private func api() throws(APIError) -> any API {
+    guard let current else { throw APIError(.serviceUnavailable, "edgecore is not connected") }
+    return current
+  }
+
+  package func get(_ reference: ObjectReference, caller: Caller) async throws(APIError) -> APIObject {
+    try await api().get(reference, caller: caller)
+  }
+
+  package func list(_ options: ListOptions, caller: Caller) async throws(APIError) -> ObjectList {
+    try await api().list(options, caller: caller)
+  }
+
+  package func watch(_ options: WatchOptions, caller: Caller) async throws(APIError) -> any WatchCursor {
+    try await api().watch(options, caller: caller)
+  }
+
+  package func create(
+    resource: String, namespace: String, object: Value, caller: Caller
+  ) async throws(APIError) -> APIObject {
+    try await api().create(resource: resource, namespace: namespace, object: object, caller: caller)
+  }
+
+  package func update(
+    _ reference: ObjectReference, object: Value, subresource: String, caller: Caller
+  ) async throws(APIError) -> APIObject {
+    try await api().update(reference, object: object, subresource: subresource, caller: caller)
+  }
+
+  package func patch(
+    _ reference: ObjectReference, type: PatchType, patch: Value, subresource: String, caller: Caller
+  ) async throws(APIError) -> APIObject {
+    try await api().patch(reference, type: type, patch: patch, subresource: subresource, caller: caller)
+  }
+
+  package func delete(
+    _ reference: ObjectReference, options: DeleteOptions, caller: Caller
+  ) async throws(APIError) -> APIObject {
+    try await api().delete(reference, options: options, caller: caller)
+  }
+
+  package func batch(_ items: [BatchItem], caller: Caller) async throws(APIError) -> [Result<APIObject, APIError>] {
+    try await api().batch(items, caller: caller)
+  }
+
+  package func connect(
+    _ reference: ObjectReference, subresource: String, options: Value, stream: (any DuplexStream)?, caller: Caller
+  ) async throws(APIError) -> Value {
+    try await api().connect(
+      reference, subresource: subresource, options: options, stream: stream, caller: caller)
+  }
+}

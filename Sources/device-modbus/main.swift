@@ -1,0 +1,13 @@
+import DeviceDrivers
+import DeviceSDK
+import Glibc
+
+#if Devices
+  exit(
+    DriverProcess.run(name: "device-modbus", arguments: Array(CommandLine.arguments.dropFirst())) {
+      ModbusDriver(scheduler: $0)
+    })
+#else
+  print("device-modbus was built without libmodbus: install libmodbus-dev and build with --traits Devices")
+  exit(1)
+#endif

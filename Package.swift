@@ -125,12 +125,13 @@ let floor7: [Target] = [
 ]
 let testTargets: [Target] = [
   .testTarget(name: "HouseTests", swiftSettings: flags),
-  tests("API", ["Base", "ObjectModel", "EventLoop"]),
+  tests("API", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "APIServer", logging]),
   tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),
   tests("APIServer", ["API", "APIConformance", "Base", "EventLoop", "ObjectLog", "ObjectModel"]),
   tests("Base"),
-  tests("CloudControllers", ["Base", "ObjectModel", "API", "EventLoop"]),
-  tests("CloudScheduler", ["Base", "ObjectModel", "API", "EventLoop"]),
+  tests(
+    "CloudControllers", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),
+  tests("CloudScheduler", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", logging]),
   tests("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", "EventLoopConformance", "ContainerRuntimeConformance", logging]),
   tests("DeviceConformance", ["Base", "DeviceSDK", "EventLoop"]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),

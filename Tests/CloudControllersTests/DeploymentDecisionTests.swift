@@ -19,7 +19,7 @@ import Testing
 
   /// Over many random histories, with templates changed in mid-rollout: never more pods asked for than surge allows,
   /// never fewer available than promised, and the rollout ends.
-  @Test(arguments: bounds, [1, 2, 3, 4, 5, 6] as [UInt64])
+  @Test(arguments: bounds, [1, 2, 3, 4] as [UInt64])
   func surgeAndAvailabilityHold(_ bounds: Bounds, seed: UInt64) {
     let simulation = RolloutSimulation(
       seed: seed, replicas: bounds.replicas, surge: bounds.surge, unavailable: bounds.unavailable)
@@ -40,13 +40,13 @@ import Testing
     #expect(simulation.specified == bounds.replicas)
   }
 
-  @Test(arguments: [1, 2, 3, 4] as [UInt64]) func scalingInMidRolloutStaysInBoundsAndEnds(seed: UInt64) {
-    let simulation = RolloutSimulation(seed: seed, replicas: 10, surge: 3, unavailable: 2)
+  @Test(arguments: [1, 2, 3] as [UInt64]) func scalingInMidRolloutStaysInBoundsAndEnds(seed: UInt64) {
+    let simulation = RolloutSimulation(seed: seed, replicas: 6, surge: 3, unavailable: 2)
     #expect(simulation.settle())
-    for round in 2...6 {
+    for round in 2...4 {
       simulation.setImage("v\(round)")
       for _ in 0..<simulation.random.below(80) { simulation.step() }
-      let target = Int64(simulation.random.below(30))
+      let target = Int64(simulation.random.below(12))
       let most = max(simulation.deployment.replicas, target)
       simulation.change { $0.spec["replicas"] = .int(target) }
       #expect(simulation.settle(check: { $0.specified <= most + 3 }))

@@ -7,43 +7,57 @@ import Glibc
   /// Addresses that one name may have; more are left out, so that a hostile zone cannot make a dialer busy for hours.
   package nonisolated static let maxAddresses = 16
 
-  /// The addresses of `host`, in the system's order of preference; never empty. A numeric host answers itself.
-  package static func resolve(_ target: HostPort) async throws(SkerryError) -> [SocketAddress] {
+  /// The addresses of `target`, in the system's order of preference; never empty. A numeric host answers itself.
+  /// At the timeout and when the task is cancelled the answer is no longer waited for; the system's call goes on by
+  /// itself, since it cannot be stopped.
+  package static func resolve(_ target: HostPort, timeout: Duration = .seconds(10)) async throws(SkerryError)
+    -> [SocketAddress]
+  {
     if let address = SocketAddress(host: target.host, port: target.port) { return [address] }
-    let result = await withCheckedContinuation { (continuation: CheckedContinuation<ResolverAnswer, Never>) in
-      start(target, continuation)
+    let lookup = Lookup(target)
+    let timer = Loop.current.schedule(after: timeout) {
+      lookup.finish(.failure(SkerryError(.timeout, "no name server told the address of \(target.host) in \(timeout)")))
     }
-    return try result.get()
+    let answer = await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        lookup.continuation = continuation
+        start(lookup)
+      }
+    } onCancel: {
+      spawn { lookup.finish(.failure(SkerryError(.cancelled, "the look-up of \(target.host) was cancelled"))) }
+    }
+    Loop.current.cancel(timer)
+    return try answer.get()
   }
 
-  private static func start(_ target: HostPort, _ continuation: CheckedContinuation<ResolverAnswer, Never>) {
+  private static func start(_ lookup: Lookup) {
     var hints = addrinfo()
     hints.ai_family = AF_UNSPEC
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
     let request = allocated(uv_getaddrinfo_t())
-    request.pointee.data = Unmanaged.passRetained(Lookup(target, continuation)).toOpaque()
+    request.pointee.data = Unmanaged.passRetained(lookup).toOpaque()
+    let target = lookup.target
     let status = uv_getaddrinfo(Loop.current.uv, request, resolverDone, target.host, "\(target.port)", &hints)
     if status != 0 { resolverDone(request, status, nil) }
   }
 }
 
-private typealias ResolverAnswer = Result<[SocketAddress], SkerryError>
-
 @LoopActor private final class Lookup {
-  private let target: HostPort
-  private let continuation: CheckedContinuation<ResolverAnswer, Never>
-  init(_ target: HostPort, _ continuation: CheckedContinuation<ResolverAnswer, Never>) {
-    self.target = target
-    self.continuation = continuation
+  typealias Answer = Result<[SocketAddress], SkerryError>
+  let target: HostPort
+  var continuation: CheckedContinuation<Answer, Never>?
+  init(_ target: HostPort) { self.target = target }
+
+  /// Only the first answer counts.
+  func finish(_ answer: Answer) {
+    continuation?.resume(returning: answer)
+    continuation = nil
   }
-  func finish(_ status: Int32, _ addresses: [SocketAddress]) {
-    if status == 0, !addresses.isEmpty {
-      continuation.resume(returning: .success(addresses))
-    } else {
-      let reason = status == 0 ? UV_EAI_NODATA.rawValue : status
-      continuation.resume(
-        returning: .failure(SkerryError(uv: reason, "cannot find the address of \(target.host)")))
-    }
+
+  func heard(_ status: Int32, _ addresses: [SocketAddress]) {
+    if status == 0, !addresses.isEmpty { return finish(.success(addresses)) }
+    let reason = status == 0 ? UV_EAI_NODATA.rawValue : status
+    finish(.failure(SkerryError(uv: reason, "cannot find the address of \(target.host)")))
   }
 }
 
@@ -61,5 +75,5 @@ private func resolverDone(
   request.deallocate()
   let lookup = Unmanaged<Lookup>.fromOpaque(data).takeRetainedValue()
   let found = addresses
-  LoopActor.entered { lookup.finish(status, found) }
+  LoopActor.entered { lookup.heard(status, found) }
 }

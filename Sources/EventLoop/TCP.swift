@@ -12,12 +12,13 @@ package struct TCPOptions: Sendable {
 
 /// TCP connections that we open.
 @LoopActor package enum TCPStream {
-  /// Connects to the first address of `target` that answers; each gets an equal share of `timeout`. The error tells
+  /// Connects to the first address of `target` that answers. The look-up may take `timeout`, and then each address
+  /// an equal share of it. The error tells
   /// what every address said.
   package static func connect(
     to target: HostPort, timeout: Duration = .seconds(10), options: TCPOptions = TCPOptions()
   ) async throws(SkerryError) -> any ByteStream {
-    let addresses = try await Resolver.resolve(target)
+    let addresses = try await Resolver.resolve(target, timeout: timeout)
     var errors: [SkerryError] = []
     for address in addresses {
       do {

@@ -58,9 +58,9 @@ import EventLoop
 
   package func holdsBackAWriterWhoseReaderIsPaused() async throws {
     let (a, b) = try await probes(reading: false)
-    let data = Self.pattern(32 * 1024 * 1024)
+    let data = Self.pattern(12 * 1024 * 1024)
     a.stream.write(data)
-    try require(a.stream.pendingWriteBytes > 0, "32 MiB went to a paused reader at once")
+    try require(a.stream.pendingWriteBytes > 0, "12 MiB went to a paused reader at once")
     try require(a.drains == 0, "a drain was told inside of write")
     b.stream.resumeReading()
     try await b.wait("a first part") { $0.received.count > 0 }
@@ -132,9 +132,9 @@ import EventLoop
   package func mayBeClosedWithinADelivery() async throws {
     let (a, b) = try await probes()
     b.onBytes = { _ in b.stream.close() }
-    a.stream.write(Self.pattern(8 << 20))
+    a.stream.write(Self.pattern(3 << 20))
     try await b.wait("the close") { $0.closed }
-    try require(b.received.count < 8 << 20, "all came in one piece: this case shows nothing")
+    try require(b.received.count < 3 << 20, "all came in one piece: this case shows nothing")
     try require(b.lateCalls == 0, "calls after the close")
     a.stream.close()
     try await a.wait("the close") { $0.closed }

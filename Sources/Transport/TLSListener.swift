@@ -25,6 +25,8 @@ package struct ListenerLimits: Sendable {
     package var turnedAway = 0
     package var failedHandshakes = 0
     package var idle = 0
+    /// Closed since their certificate's validity ended: no session outlives it.
+    package var expired = 0
   }
 
   package private(set) var counts = Counts()
@@ -132,7 +134,13 @@ package struct ListenerLimits: Sendable {
   }
 
   private func sweep() {
-    let now = scheduler.now
+    let (now, wall) = (scheduler.now, scheduler.wall.seconds)
+    for stream in connections.values {
+      guard let certificate = stream.peer.certificate, certificate.notAfter < wall else { continue }
+      counts.expired += 1
+      stream.fail(
+        SkerryError(.unauthenticated, "the certificate of \(certificate.commonName) has expired during its session"))
+    }
     for stream in connections.values where now - stream.lastReceived > limits.idleTimeout {
       counts.idle += 1
       stream.fail(

@@ -72,6 +72,29 @@ import Transport
     }
   }
 
+  @Test func noSessionOutlivesItsCertificate() async throws {
+    try await onLoop {
+      let fixture = try TLSFixture()
+      let clock = ShiftedClock(fixture.loop, by: .zero)
+      var limits = ListenerLimits()
+      limits.idleTimeout = .seconds(4)
+      let listener = try TLSListener(
+        host: "127.0.0.1", port: 0, context: fixture.server(), limits: limits, scheduler: clock
+      ) { Echo.attach($0) }
+      let dialer = try Dialer(
+        targets: [HostPort(host: "127.0.0.1", port: listener.boundPort)], context: fixture.client(),
+        scheduler: fixture.loop)
+      let probe = StreamProbe(try await dialer.connect(), on: fixture.loop)
+      probe.stream.write([1])
+      try await probe.wait("the echo") { $0.received == [1] }
+      clock.shift = .seconds(601)  // the fixture's client certificates last ten minutes
+      try await probe.wait("the close") { $0.ended || $0.closed }
+      #expect(listener.counts.expired == 1)
+      probe.stream.close()
+      listener.close()
+    }
+  }
+
   @Test func oneConnectionTooManyIsTurnedAway() async throws {
     try await onLoop {
       let fixture = try TLSFixture()

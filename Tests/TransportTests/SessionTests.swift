@@ -180,7 +180,7 @@ import Wire
   @Test func pingsCarryPositionsBothWays() async throws {
     try await onLoop {
       var configuration = SessionConfiguration()
-      configuration.pingInterval = .milliseconds(10)
+      configuration.pingInterval = .milliseconds(400)
       let pair = SessionPair(server: configuration)
       let (atClient, atServer) = (Signal<UInt64>(), Signal<UInt64>())
       pair.server.pingPosition = { 42 }

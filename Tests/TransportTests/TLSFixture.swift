@@ -2,6 +2,7 @@ import Base
 import EventLoop
 import EventLoopConformance
 import Identity
+import Synchronization
 import Testing
 import Transport
 
@@ -73,16 +74,20 @@ import Transport
   }
 }
 
-/// The loop's timers with another wall clock.
+/// The loop's timers with another wall clock, which may be set.
 @LoopActor final class ShiftedClock: Scheduler {
   private let loop: Loop
-  private let shift: Duration
+  private let offset: Mutex<Duration>
+  var shift: Duration {
+    get { offset.withLock { $0 } }
+    set { offset.withLock { $0 = newValue } }
+  }
   init(_ loop: Loop, by shift: Duration) {
     self.loop = loop
-    self.shift = shift
+    offset = Mutex(shift)
   }
   nonisolated var now: Instant { loop.now }
-  nonisolated var wall: WallTime { loop.wall + shift }
+  nonisolated var wall: WallTime { loop.wall + offset.withLock { $0 } }
   func schedule(after delay: Duration, _ action: @escaping @LoopActor () -> Void) -> TimerID {
     loop.schedule(after: delay, action)
   }

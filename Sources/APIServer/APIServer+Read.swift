@@ -70,7 +70,7 @@ extension APIServer {
   func logPage(_ prefix: String, _ place: Continuation, limit: Int) throws(APIError) -> Page {
     do throws(SkerryError) {
       return try log.list(
-        prefix: prefix, at: place.revision, after: place.after.isEmpty ? nil : place.after, limit: limit)
+        prefix: prefix, at: place.position, after: place.after.isEmpty ? nil : place.after, limit: limit)
     } catch {
       if error.code == .tooOld {
         throw APIError(

@@ -14,6 +14,9 @@ struct Continuation {
     self.after = after
   }
 
+  /// Where to read; a replica that has nothing yet stands at 0, which is no position to read at.
+  var position: UInt64? { revision == 0 ? nil : revision }
+
   var text: String { CBOR.encode([.int(Int64(revision)), .string(after)]).hex }
 
   /// Throws for a token that is not ours or not of this listing.

@@ -29,7 +29,7 @@ extension APIServer {
       change: Change(
         key: reference.key, guarding: .absent,
         operation: .put(body: form.body, status: form.status, meta: form.meta), seal: form.seal),
-      body: form.body, status: form.status, revision: 0, isRetriable: !generated.isEmpty, isCreation: true)
+      body: form.body, status: form.status, isRetriable: !generated.isEmpty, isCreation: true)
   }
 
   /// The namespace of the call and that of the object must agree.

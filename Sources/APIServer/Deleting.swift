@@ -49,7 +49,7 @@ extension APIServer {
     return PreparedWrite(
       kind: kind, reference: reference,
       change: Change(key: reference.key, guarding: .revision(stored.revision), operation: .delete),
-      body: stored.body, status: stored.status, revision: stored.revision, isRetriable: retriable, isCreation: false)
+      body: stored.body, status: stored.status, isRetriable: retriable, isCreation: false)
   }
 
   private func checkPreconditions(

@@ -83,7 +83,7 @@ extension APIServer: LaneWriter {
       var prepared: [(index: Int, change: Change)] = []
       for index in pending {
         do throws(APIError) {
-          if let change = try prepare(intents[index], caller)?.change { prepared.append((index, change)) }
+          if let write = try prepare(intents[index], caller) { prepared.append((index, write.change)) }
         } catch {
           results[index] = error
         }

@@ -139,11 +139,11 @@ import ObjectModel
   private func read(_ place: Continuation, limit: Int) throws(APIError) -> Page {
     do throws(SkerryError) {
       if let single = selection.single {
-        let found = try log.read(single.key, at: place.revision)
+        let found = try log.read(single.key, at: place.position)
         return Page(objects: found.map { [(single.key, $0)] } ?? [], position: place.revision, more: false)
       }
       return try log.list(
-        prefix: selection.prefix, at: place.revision, after: place.after.isEmpty ? nil : place.after, limit: limit)
+        prefix: selection.prefix, at: place.position, after: place.after.isEmpty ? nil : place.after, limit: limit)
     } catch {
       throw expired(error)
     }
@@ -242,8 +242,9 @@ extension APIServer {
       kind, namespace: options.namespace, labels: options.labelSelector, fields: options.fieldSelector)
     let scope = ObjectReference(resource: options.resource, namespace: options.namespace, name: "")
     try authorize(AccessRequest(.watch, scope, fields: selection.fields), caller)
-    if let after = options.after, after <= log.compacted || after > log.tail.position {
-      throw Failures.tooOld(after, compacted: log.compacted, newest: log.tail.position)
+    let newest = log.tail.position
+    if let after = options.after, after > newest || (after < newest && after <= log.compacted) {
+      throw Failures.tooOld(after, compacted: log.compacted, newest: newest)
     }
     let watch = LogWatch(
       selection, after: options.after, log: log, tail: tail, limits: limits, scheduler: scheduler)

@@ -153,6 +153,6 @@ extension APIServer {
       change: Change(
         key: reference.key, guarding: .revision(stored.revision),
         operation: gone ? .delete : .put(body: form.body, status: form.status, meta: form.meta), seal: form.seal),
-      body: form.body, status: form.status, revision: stored.revision, isRetriable: isRetriable, isCreation: false)
+      body: form.body, status: form.status, isRetriable: isRetriable, isCreation: false)
   }
 }

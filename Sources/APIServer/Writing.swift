@@ -7,12 +7,10 @@ import ObjectModel
 struct PreparedWrite {
   let kind: Kind
   let reference: ObjectReference
-  /// nil: nothing changes; the answer stands.
-  let change: Change?
+  let change: Change
+  /// What the answer shows.
   let body: Bytes
   let status: Bytes?
-  /// The answer's revision when there is no change, or when the log says that it was none.
-  let revision: UInt64
   /// Whether a conflict may be answered by deciding again: the caller named no revision.
   let isRetriable: Bool
   let isCreation: Bool
@@ -77,12 +75,8 @@ extension APIServer {
           results[index] = .failure(error)
         }
       }
-      let answers = await append(prepared.compactMap(\.write.change))
-      var next = answers.makeIterator()
-      for (index, write) in prepared {
-        let answer = write.change == nil ? ChangeResult.applied(revision: write.revision) : next.next()
-        results[index] = outcome(write, answer, attempt)
-      }
+      let answers = await append(prepared.map(\.write.change))
+      for ((index, write), answer) in zip(prepared, answers) { results[index] = outcome(write, answer, attempt) }
       attempt += 1
     }
     return results.map { $0 ?? .failure(APIError(.internalError, "a write was not answered")) }
@@ -97,21 +91,18 @@ extension APIServer {
 
   /// nil: decide again.
   private func outcome(
-    _ write: PreparedWrite, _ answer: ChangeResult?, _ attempt: Int
+    _ write: PreparedWrite, _ answer: ChangeResult, _ attempt: Int
   ) -> Result<APIObject, APIError>? {
     switch answer {
     case .applied(let revision):
       return .success(
-        APIObject(
-          reference: write.reference, revision: revision == 0 ? write.revision : revision, body: write.body,
-          status: write.status))
+        APIObject(reference: write.reference, revision: revision, body: write.body, status: write.status))
     case .conflict:
       if write.isRetriable, attempt < (write.isCreation ? limits.nameRetries : limits.conflictRetries) { return nil }
       let name = write.reference.name
       return .failure(
         write.isCreation ? Failures.alreadyExists(write.kind, name) : Failures.modified(write.kind, name))
     case .failed(let error): return .failure(Failures.from(error))
-    case nil: return .failure(APIError(.internalError, "the log did not answer a change"))
     }
   }
 

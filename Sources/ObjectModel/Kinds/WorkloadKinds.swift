@@ -153,7 +153,8 @@ private enum DeploymentRules {
       guard let number = amount.percent ?? amount.scaled(of: 0, roundUp: true) else {
         errors.invalid(
           "\(path).\(field)", value,
-          "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+          "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used "
+            + "for validation is '[0-9]+%')"
         )
         continue
       }

@@ -72,7 +72,7 @@ let floor5: [Target] = [
     "CloudHub",
     [
       "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "ObjectLog",
-      "APIFace", "APIClient",
+      "APIServer", "APIFace", "APIClient",
     ]),
   room(
     "EdgeAgent",
@@ -113,9 +113,9 @@ let floor6: [Target] = [
   room("TestKit", ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Transport", "ObjectLog"]),
 ]
 let floor7: [Target] = [
-  main("cloudcore", ["CloudCore"]),
-  main("edgecore", ["EdgeCore"]),
-  main("devicecore", ["DeviceCore"]),
+  main("cloudcore", ["Base", "EventLoop", "CloudCore"]),
+  main("edgecore", ["Base", "EventLoop", "EdgeCore"]),
+  main("devicecore", ["Base", "EventLoop", "DeviceCore"]),
   main("device-modbus", ["DeviceSDK", "DeviceDrivers"]),
   main("modbus-simulator", ["Base", "DeviceSDK", modbus]),
   main("skerry", ["CommandLine"]),

@@ -12,7 +12,7 @@ import Wire
 
 /// The cloud's end of every connection: authenticates it, gives each stream to whoever serves it, and reaches nodes
 /// for logs, exec and device commands over the sessions that they opened.
-@LoopActor package final class CloudHub: NodeConnector {
+@LoopActor package final class CloudHub: NodeConnector, NodeLiveness {
   /// The ALPN protocols that are served.
   package static let sessionProtocol = "skerry/1"
   package static let joinProtocol = "skerry-join/1"

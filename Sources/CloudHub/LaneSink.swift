@@ -48,11 +48,11 @@ import Wire
     do throws(SkerryError) {
       var told: [Incarnation: UInt64] = [:]
       for incarnation in incarnations { told[incarnation] = try cursor(incarnation) }
-      pipe.onMessage = { [weak self, weak pipe] message in
-        if let pipe { self?.received(message, pipe) }
-      }
-      pipe.onEnd = { [weak self, weak pipe] _ in
+      // The stream's closures keep the pipe, until the stream ends.
+      pipe.onMessage = { [weak self] message in self?.received(message, pipe) }
+      pipe.onEnd = { [weak self] _ in
         self?.queue.removeAll { $0.pipe === pipe }
+        pipe.onMessage = nil
       }
       pipe.send(LaneMessage.cursors(told).encode())
     } catch {

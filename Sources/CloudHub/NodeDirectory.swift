@@ -39,7 +39,8 @@ import Wire
     self.scheduler = scheduler
     self.random = random
     self.logger = logger
-    refusals = metrics.counter("skerry_join_refused_total", "Joins, renewals and handshakes of nodes that were refused.")
+    refusals = metrics.counter(
+      "skerry_join_refused_total", "Joins, renewals and handshakes of nodes that were refused.")
   }
 
   package func load() throws(SkerryError) {

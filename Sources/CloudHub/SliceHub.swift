@@ -6,7 +6,7 @@ import Sync
 
 /// Feeds the slice index from the cloud's log, once for all nodes, and wakes the pumps of the nodes that an entry
 /// concerns. Each node is a cursor into the index; nothing is queued for it.
-@LoopActor package final class SliceHub {
+@LoopActor package final class SliceHub: NodeGraph {
   /// What an object means for slices, from its key and body, as its kind declares it.
   package typealias Facts = @LoopActor (_ key: String, _ body: Bytes) -> SliceFacts
 

@@ -23,3 +23,8 @@ extension Files {
     guard Glibc.rename(temporary, path) == 0 else { throw failure("rename to", path) }
   }
 }
+
+extension Files {
+  /// True if files may be made in the directory.
+  package static func isWritable(_ path: String) -> Bool { access(path, W_OK) == 0 }
+}

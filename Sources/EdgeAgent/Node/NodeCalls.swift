@@ -22,7 +22,8 @@ import Wire
     do throws(SkerryError) {
       if let stored = try replica.read(reference.key, at: nil) { return Object(try CBOR.decode(stored.body)) }
     } catch {
-      throw APIError(.internalError, "pod \(reference.namespace)/\(reference.name) cannot be read on its node: \(error)")
+      throw APIError(
+        .internalError, "pod \(reference.namespace)/\(reference.name) cannot be read on its node: \(error)")
     }
     throw .notFound("pods", reference.name)
   }
@@ -31,13 +32,16 @@ import Wire
   private func find(_ pod: Object, _ name: String, previous: Bool) async throws(APIError) -> ContainerStatus {
     let facts = PodFacts(pod)
     let wanted =
-      name.isEmpty ? pod.annotations["kubectl.kubernetes.io/default-container"] ?? facts.containers.first?.name ?? "" : name
+      name.isEmpty
+      ? pod.annotations["kubectl.kubernetes.io/default-container"] ?? facts.containers.first?.name ?? "" : name
     guard facts.container(wanted) != nil else {
       throw APIError(.badRequest, "container \(wanted) is not valid for pod \(pod.name)")
     }
     let starts = await containers(of: pod.uid).filter { $0.name == wanted }.sorted { $0.attempt > $1.attempt }
     guard let status = previous ? starts.dropFirst().first : starts.first else {
-      let what = previous ? "previous terminated container \"\(wanted)\" in pod \"\(pod.name)\" not found"
+      let what =
+        previous
+        ? "previous terminated container \"\(wanted)\" in pod \"\(pod.name)\" not found"
         : "container \"\(wanted)\" in pod \"\(pod.name)\" is waiting to start"
       throw APIError(.badRequest, what)
     }
@@ -78,10 +82,13 @@ import Wire
   {
     guard let stream else { throw APIError(.badRequest, "pods/exec needs a stream") }
     let command = (value["command"].array ?? []).compactMap(\.string)
-    guard !command.isEmpty else { throw APIError(.badRequest, "you must specify at least one command for the container") }
+    guard !command.isEmpty else {
+      throw APIError(.badRequest, "you must specify at least one command for the container")
+    }
     let status = try await find(try pod(reference), value["container"].string ?? "", previous: false)
     guard status.isRunning else {
-      throw APIError(.badRequest, "cannot exec into a container in a completed pod; container \(status.name) is not running")
+      throw APIError(
+        .badRequest, "cannot exec into a container in a completed pod; container \(status.name) is not running")
     }
     let stdin = value["stdin"].bool ?? false
     do throws(SkerryError) {

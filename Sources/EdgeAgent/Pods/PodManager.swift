@@ -22,7 +22,7 @@ import Wire
   }
 
   /// Pods a node runs; what is placed beyond it is not started and says so in the log.
-  package static let maxPods = 500
+  package nonisolated static let maxPods = 500
   /// All pods are looked at once in this time, whatever events were missed.
   static let resync = Duration.seconds(60)
 

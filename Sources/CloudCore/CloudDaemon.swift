@@ -1,0 +1,191 @@
+import API
+import APIFace
+import APIServer
+import Base
+import CloudControllers
+import CloudHub
+import CloudScheduler
+import EventLoop
+import Identity
+import Logging
+import ObjectLog
+import ObjectModel
+import Sync
+import Transport
+import Wire
+
+/// Adapts the key ring to what the object log asks for.
+private struct LogSealing: Sealing {
+  let sealer: Sealer
+  func seal(_ plain: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.seal(plain, context: context) }
+  func open(_ sealed: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.open(sealed, context: context) }
+}
+
+/// A cloudcore: the log, the API over it, controllers, scheduler and hub, joined and started in order.
+@LoopActor package final class CloudDaemon {
+  private let configuration: CloudConfiguration
+  private let logger: Logger
+  private let metrics = Metrics()
+  private let log: SQLiteObjectLog
+  private let server: APIServer
+  private let hub: CloudHub
+  private let slices: SliceHub
+  private let readings: ReadingsStore
+  private let twins: TwinReporter
+  private let controllers: ControllerManager
+  private let scheduler: PodScheduler
+  private let listener: TLSListener
+  private let operations: OperationsServer
+  private let readiness = Readiness()
+
+  /// The address that nodes and clients reach.
+  package var address: String { HostPort(host: configuration.listen.host, port: listener.boundPort).description }
+
+  /// Opens the data directory and serves. Throws what keeps it from starting, with the place and the remedy.
+  package static func start(_ configuration: CloudConfiguration, loop: Loop) async throws(SkerryError) -> CloudDaemon {
+    let daemon = try CloudDaemon(configuration, loop: loop, random: SystemRandom())
+    try await daemon.begin()
+    return daemon
+  }
+
+  private init(_ configuration: CloudConfiguration, loop: Loop, random: any RandomSource) throws(SkerryError) {
+    self.configuration = configuration
+    let logger = Daemon.logger("cloudcore", level: configuration.logLevel, clock: loop)
+    self.logger = logger
+    try Files.makeDirectory(configuration.data, mode: 0o700)
+    var pki = try ClusterPKI.load(directory: configuration.pki)
+    if try pki.renewServer(now: loop.wall, random: random) { logger.info("the serving certificate was renewed") }
+    let ring = try KeyRing.loadOrCreate(path: ClusterPKI.sealingKeys(in: configuration.pki), random: random)
+    log = try SQLiteObjectLog.open(
+      SQLiteObjectLog.Configuration(
+        path: "\(configuration.data)/objects.db", sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
+        limits: configuration.log), scheduler: loop, random: random)
+    readings = try ReadingsStore(path: "\(configuration.data)/readings.db", metrics: metrics)
+
+    let registry = KindRegistry.standard
+    slices = SliceHub(log: log, anchors: registry.kinds.map(\.resource), logger: logger) { key, body in
+      SliceFactsOf.object(key, body, registry)
+    }
+    let authorizer = HouseAuthorizer(graph: slices, metrics: metrics, logger: logger)
+    server = APIServer(
+      log: log, registry: registry, authorizer: authorizer, scheduler: loop, random: random, metrics: metrics,
+      logger: logger)
+    let directory = NodeDirectory(
+      log: log, authority: pki.authority, scheduler: loop, random: random, metrics: metrics, logger: logger)
+    try directory.load()
+
+    let face = APIService(api: server, scheduler: loop, metrics: metrics)
+    let refused = metrics.counter("skerry_hub_intents_refused_total", "Lane entries that were refused for good.")
+    let objects = ObjectLaneEffect(writer: server, log: log, logger: logger, refused: refused)
+    hub = CloudHub(
+      api: server, face: face, directory: directory, slices: slices,
+      effects: [.status: objects, .events: objects, .replies: objects, .readings: readings], scheduler: loop,
+      random: random, metrics: metrics, logger: logger, configuration: configuration.session)
+    server.connector = hub
+    HubCalls.register(on: server, directory: directory, readings: readings)
+
+    controllers = ControllerManager(
+      api: server, scheduler: loop, random: random, liveness: hub, metrics: metrics, logger: logger)
+    scheduler = PodScheduler(api: server, scheduler: loop, random: random, metrics: metrics, logger: logger)
+    twins = TwinReporter(api: server, scheduler: loop, logger: logger)
+    let context = try TLSContext.server(
+      credentials: TLSCredentials(certificatePEM: pki.serverCertificatePEM, keyPEM: pki.serverKeyPEM),
+      clientAuthorities: pki.authority.certificate.pem,
+      protocols: [
+        TLSProtocol(CloudHub.sessionProtocol),
+        TLSProtocol(CloudHub.joinProtocol, requiresClientCertificate: false, presentsRoot: true),
+      ])
+    context.refusal = { directory.refusal(of: $0) }
+    let accepting = hub
+    listener = try TLSListener(
+      host: configuration.listen.host, port: configuration.listen.port, context: context,
+      limits: configuration.listener, scheduler: loop
+    ) { accepting.accept($0) }
+    operations = try OperationsServer.standard(
+      at: configuration.operations, metrics: metrics, scheduler: loop, ready: readiness)
+  }
+
+  private func begin() async throws(SkerryError) {
+    let failures = metrics.counter("skerry_tls_handshakes_failed_total", "TLS handshakes that failed.")
+    let logger = logger
+    listener.onFailure = { peer, error in
+      failures.add()
+      logger.warning(CloudLog.handshake, "\(peer.address): \(error)")
+    }
+    log.onFailure = { [weak self] error in self?.logFailed(error) }
+    readiness.isReady = { [log] in log.failure.map { "the object log does not write: \($0)" } }
+    try slices.start()
+    server.start()
+    readings.onStored = { [twins] readings in twins.took(readings) }
+    try await ensureNamespaces()
+    controllers.start()
+    scheduler.start()
+    logger.info(
+      "cloudcore \(Version.current) serves on \(address), metrics on \(operations.endpoint)",
+      metadata: ["data": "\(configuration.data)", "position": "\(log.tail.position)"])
+    try announce()
+  }
+
+  /// The namespaces that every cluster has.
+  private func ensureNamespaces() async throws(SkerryError) {
+    for name in ["default", "kube-system", "kube-node-lease", "kube-public"] {
+      do throws(APIError) {
+        _ = try await server.create(
+          resource: "namespaces", namespace: "",
+          object: ["apiVersion": "v1", "kind": "Namespace", "metadata": ["name": .string(name)]],
+          caller: .controller("bootstrap"))
+      } catch {
+        guard error.reason != .alreadyExists else { continue }
+        throw SkerryError(.unavailable, "namespace \(name) cannot be made", cause: error)
+      }
+    }
+  }
+
+  /// Tells whoever started this daemon where it serves.
+  private func announce() throws(SkerryError) {
+    guard let file = configuration.readyFile else { return }
+    let text = JSON.print(["api": .string(address), "metrics": .string("http://\(operations.endpoint)")])
+    try Files.writeDurably(file, Bytes(text.utf8), mode: 0o600)
+  }
+
+  /// The log's writer stopped (a full disk, an I/O error): reads go on, writes answer 503, and it is opened again until
+  /// that works.
+  private func logFailed(_ error: SkerryError) {
+    logger.error(CloudLog.logStopped, "the object log stopped writing; it is opened again every second: \(error)")
+    spawn { await self.reopen() }
+  }
+
+  private func reopen() async {
+    while true {
+      guard let loop = Loop.installed else { return }
+      try? await loop.sleep(for: .seconds(1))
+      do throws(SkerryError) {
+        try await log.reopen()
+        return logger.info("the object log writes again")
+      } catch {
+        logger.error(CloudLog.logStopped, "the object log is still not writable: \(error)")
+      }
+    }
+  }
+
+  /// Ends in order: no new work, sessions told to come back, the log closed as clean.
+  package func stop() async {
+    listener.close()
+    hub.shutDown(delay: .zero)
+    scheduler.stop()
+    controllers.stop()
+    server.stop()
+    slices.stop()
+    readings.close()
+    do throws(SkerryError) { try await log.close() } catch {
+      logger.error(CloudLog.logStopped, "the object log was not closed in order: \(error)")
+    }
+    logger.info("cloudcore stopped")
+  }
+}
+
+/// The codes of this room's log lines; docs/operations.md lists them.
+enum CloudLog {
+  static let handshake = LogCode("W-CLOUD-001")
+  static let logStopped = LogCode("E-CLOUD-002")
+}

@@ -1,0 +1,106 @@
+import Base
+import EventLoop
+import Identity
+import Logging
+import Transport
+import Wire
+
+/// Keeps the node's certificate fresh: two thirds into its life it asks for the next one over the live session, stores
+/// it, and uses it for the next connection. The session that asked goes on until then.
+@LoopActor package final class CertificateRotation {
+  /// Where the node's identity is kept.
+  package struct Paths: Sendable {
+    package var ca: String
+    package var certificate: String
+    package var key: String
+    package init(ca: String, certificate: String, key: String) {
+      self.ca = ca
+      self.certificate = certificate
+      self.key = key
+    }
+  }
+  static let retry = Duration.seconds(600)
+  static let callDeadline = Duration.seconds(30)
+
+  /// The context that the link dials with.
+  package let context: TLSContext
+  private let paths: Paths
+  private let node: String
+  private let key: KeyPair
+  private let scheduler: any Scheduler
+  private let logger: Logger
+  private var certificate: Certificate
+  private var timer: TimerID?
+  private weak var session: Session?
+
+  package init(_ paths: Paths, node: String, scheduler: any Scheduler, logger: Logger) throws(SkerryError) {
+    self.paths = paths
+    self.node = node
+    self.scheduler = scheduler
+    self.logger = logger
+    func text(_ path: String) throws(SkerryError) -> String {
+      String(decoding: try Files.read(path, limit: Certificate.maxBytes), as: UTF8.self)
+    }
+    let (keyPEM, certificatePEM) = (try text(paths.key), try text(paths.certificate))
+    key = try KeyPair(pem: keyPEM)
+    certificate = try Certificate(pem: certificatePEM)
+    guard certificate.subject == .node(node) else {
+      throw SkerryError(
+        .invalidArgument,
+        "\(paths.certificate) is for \"\(certificate.commonName)\", not for node \"\(node)\"; join again")
+    }
+    context = try TLSContext.client(
+      credentials: TLSCredentials(certificatePEM: certificatePEM, keyPEM: keyPEM),
+      trust: .authority(try text(paths.ca)), alpn: ["skerry/1"])
+  }
+
+  /// A session is ready: renew over it when it is time.
+  package func sessionReady(_ session: Session) {
+    self.session = session
+    schedule()
+  }
+
+  /// The moment from which a new certificate is asked for. Pure.
+  package nonisolated static func due(notBefore: WallTime, notAfter: WallTime) -> WallTime {
+    notBefore + (notAfter - notBefore) * 2 / 3
+  }
+
+  private func schedule(after delay: Duration? = nil) {
+    if let timer { scheduler.cancel(timer) }
+    let due = Self.due(notBefore: certificate.notBefore, notAfter: certificate.notAfter)
+    let wait = delay ?? max(.seconds(1), due - scheduler.wall)
+    timer = scheduler.schedule(after: wait) { [weak self] in
+      guard let self else { return }
+      spawn { await self.renew() }
+    }
+  }
+
+  private func renew() async {
+    guard let session, session.isReady else { return }
+    do {
+      let csr = try CertificateSigningRequest.make(
+        key: key, commonName: CertificateSubject.node(node).commonName)
+      let answer = try await session.call(
+        method: "renew", params: ["csr": .string(csr.pem)], deadline: Self.callDeadline)
+      try take(answer)
+      logger.info("the node's certificate was renewed", metadata: ["until": "\(certificate.notAfter.seconds)"])
+      schedule()
+    } catch {
+      logger.error(EdgeLog.rotation, "the node's certificate could not be renewed: \(error)")
+      schedule(after: Self.retry)
+    }
+  }
+
+  private func take(_ answer: Value) throws(SkerryError) {
+    guard let pem = answer["certificate"].string else {
+      throw SkerryError(.protocolViolation, "the cloud's answer holds no certificate")
+    }
+    let fresh = try Certificate(pem: pem)
+    guard fresh.subject == .node(node), fresh.publicKey == key.publicKey else {
+      throw SkerryError(.protocolViolation, "the cloud's answer is no certificate for this node and key")
+    }
+    try Files.writeDurably(paths.certificate, Bytes(pem.utf8), mode: 0o644)
+    try context.reload(TLSCredentials(certificatePEM: pem, keyPEM: key.pem))
+    certificate = fresh
+  }
+}

@@ -1,0 +1,187 @@
+import API
+import APIFace
+import APIServer
+import Base
+import ContainerRuntime
+import EdgeAgent
+import EventLoop
+import Glibc
+import Identity
+import Logging
+import ObjectLog
+import ObjectModel
+import Transport
+import Wire
+
+/// Adapts the key ring to what the object log asks for.
+private struct LogSealing: Sealing {
+  let sealer: Sealer
+  func seal(_ plain: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.seal(plain, context: context) }
+  func open(_ sealed: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.open(sealed, context: context) }
+}
+
+/// The replica holds nothing but the node's slice, so all of it is the node's business.
+private final class WholeSlice: NodeGraph {
+  func mayRead(node: String, key: String) -> Bool { true }
+}
+
+/// An edgecore: replica, outbox, pods, the link with the cloud and the edge API, joined and started so that everything
+/// that does not need the cloud runs before it is dialled.
+@LoopActor package final class EdgeDaemon {
+  private let configuration: EdgeConfiguration
+  private let logger: Logger
+  private let metrics = Metrics()
+  private let replica: SQLiteObjectLog
+  private let outbox: Outbox
+  private let server: APIServer
+  private let pods: PodManager
+  private let status: NodeStatusReporter
+  private let link: CloudLink
+  private let forwarder: ReadingsForwarder
+  private let socket: EdgeSocket
+  private let operations: OperationsServer
+  private let rotation: CertificateRotation
+  private let graph = WholeSlice()
+  private let readiness = Readiness()
+
+  package static func start(_ configuration: EdgeConfiguration, loop: Loop) async throws(SkerryError) -> EdgeDaemon {
+    let daemon = try EdgeDaemon(configuration, loop: loop, random: SystemRandom())
+    try await daemon.begin()
+    return daemon
+  }
+
+  private init(_ configuration: EdgeConfiguration, loop: Loop, random: any RandomSource) throws(SkerryError) {
+    self.configuration = configuration
+    let logger = Daemon.logger("edgecore/\(configuration.node)", level: configuration.logLevel, clock: loop)
+    self.logger = logger
+    try Files.makeDirectory(configuration.data, mode: 0o700)
+    try Files.makeDirectory(configuration.volatile, mode: 0o711)
+    let ring = try KeyRing.loadOrCreate(path: configuration.sealingKeys, random: random)
+    replica = try SQLiteObjectLog.open(
+      SQLiteObjectLog.Configuration(
+        path: "\(configuration.data)/replica.db", role: .follower,
+        sealing: LogSealing(sealer: Sealer(ring: ring, random: random))),
+      scheduler: loop, random: random)
+    outbox = try Outbox(path: "\(configuration.data)/outbox.db", random: random, logger: logger)
+    let runtime = try Self.runtime(configuration, loop: loop, random: random, logger: logger)
+    let reporter = NodeReporter(outbox: outbox, nodeName: configuration.node, scheduler: loop, random: random)
+    pods = PodManager(
+      replica: replica, runtime: runtime,
+      volumes: PodVolumeStore(root: "\(configuration.data)/pods", volatileRoot: "\(configuration.volatile)/pods"),
+      reporter: reporter, scheduler: loop, logger: logger,
+      configuration: PodManager.Configuration(
+        nodeName: configuration.node, hostIP: configuration.address, logRoot: "\(configuration.data)/logs"))
+    let facts = NodeFacts.read(
+      name: configuration.node, address: configuration.address, dataDirectory: configuration.data,
+      maxPods: configuration.maxPods, runtime: "\(runtime.name)://\(Version.current)", version: "v\(Version.current)")
+    status = NodeStatusReporter(facts: facts, replica: replica, reporter: reporter, scheduler: loop)
+
+    server = APIServer(
+      log: replica, authorizer: HouseAuthorizer(graph: graph, metrics: metrics, logger: logger), scheduler: loop,
+      random: random, mode: .replica, metrics: metrics, logger: logger)
+    forwarder = ReadingsForwarder(scheduler: loop, metrics: metrics, logger: logger)
+    let calls = NodeCalls(runtime: runtime, replica: replica, scheduler: loop)
+    let deviceCalls = DeviceCalls(forwarder: forwarder, random: random)
+    server.register(subresource: "log", of: "pods") { (reference, options, stream, _) async throws(APIError) in
+      try await calls.log(reference, options, stream)
+    }
+    server.register(subresource: "exec", of: "pods") { (reference, options, stream, _) async throws(APIError) in
+      try await calls.exec(reference, options, stream)
+    }
+    server.register(subresource: "command", of: Device.resource) {
+      (reference, options, _, caller) async throws(APIError) in
+      try await deviceCalls.command(reference, options, caller)
+    }
+    let face = APIService(api: server, scheduler: loop, metrics: metrics)
+    rotation = try CertificateRotation(
+      CertificateRotation.Paths(
+        ca: configuration.ca, certificate: configuration.certificate, key: configuration.key),
+      node: configuration.node, scheduler: loop, logger: logger)
+    let dialer = try Dialer(targets: configuration.cloud, context: rotation.context, scheduler: loop)
+    link = CloudLink(
+      dial: { () async throws(SkerryError) in try await dialer.connect() },
+      hello: [
+        "role": "node", "node": .string(configuration.node), "version": .string(Version.current),
+        "labels": Value(
+          configuration.labels.merging(
+            ["kubernetes.io/os": "linux", "kubernetes.io/arch": facts.architecture]) { mine, _ in mine }),
+      ], follower: ReplicaFollower(replica: replica, logger: logger), outbox: outbox, calls: face,
+      // What the cloud passes on was authorised there, under its user's own name.
+      caller: {
+        face.connection(
+          caller: Caller(user: "system:cloud", groups: [Caller.adminGroup], node: nil, origin: .network))
+      }, scheduler: loop, random: random, metrics: metrics, logger: logger)
+    socket = EdgeSocket(
+      face: face, nodeName: configuration.node, users: configuration.socketUsers.union([getuid()]), scheduler: loop,
+      random: random, logger: logger)
+    operations = try OperationsServer.standard(
+      at: configuration.operations, metrics: metrics, scheduler: loop, ready: readiness)
+  }
+
+  private static func runtime(
+    _ configuration: EdgeConfiguration, loop: Loop, random: any RandomSource, logger: Logger
+  ) throws(SkerryError) -> any ContainerRuntime {
+    let root = "\(configuration.data)/runtime"
+    switch configuration.runtime {
+    case .oci:
+      return try OCIRuntime(
+        OCIRuntime.Options(root: root, podSubnet: configuration.podSubnet), scheduler: loop, random: random, log: logger
+      )
+    case .process:
+      return try ProcessRuntime(root: root, scheduler: loop, random: random, log: logger)
+    }
+  }
+
+  private func begin() async throws(SkerryError) {
+    readiness.isReady = { [replica] in replica.failure.map { "the replica does not write: \($0)" } }
+    server.start()
+    // From local state alone: pods run before the cloud is dialled, and whether or not it answers.
+    try await pods.start()
+    status.start()
+    try socket.listen(path: configuration.socket)
+    socket.onDevices = { [forwarder] session in forwarder.deviceSession(session) }
+    link.onSession = { [forwarder, rotation] session in
+      forwarder.cloudSession(session)
+      rotation.sessionReady(session)
+    }
+    link.onSessionEnd = { [forwarder] in forwarder.cloudSession(nil) }
+    link.start()
+    logger.info(
+      "edgecore \(Version.current) runs as node \(configuration.node), metrics on \(operations.endpoint)",
+      metadata: ["data": "\(configuration.data)", "position": "\(replica.tail.position)"])
+    guard let file = configuration.readyFile else { return }
+    let text = JSON.print(["metrics": .string("http://\(operations.endpoint)")])
+    try Files.writeDurably(file, Bytes(text.utf8), mode: 0o600)
+  }
+
+  /// Removes everything that this node's runtime ever made on the machine: for `edgecore --tear-down`, when no edgecore
+  /// of that data directory runs.
+  package static func tearDown(_ configuration: EdgeConfiguration, loop: Loop) async throws(SkerryError) {
+    let logger = Daemon.logger("edgecore/\(configuration.node)", level: .warning, clock: loop)
+    let root = "\(configuration.data)/runtime"
+    switch configuration.runtime {
+    case .oci:
+      let runtime = try OCIRuntime(
+        OCIRuntime.Options(root: root, podSubnet: configuration.podSubnet), scheduler: loop, random: SystemRandom(),
+        log: logger)
+      try await runtime.tearDown()
+    case .process:
+      try await ProcessRuntime(root: root, scheduler: loop, random: SystemRandom(), log: logger).tearDown()
+    }
+    try Files.removeTree(configuration.volatile)
+  }
+
+  /// Ends in order and leaves the containers alone.
+  package func stop() async {
+    link.stop()
+    socket.stop()
+    pods.stop()
+    status.stop()
+    server.stop()
+    outbox.close()
+    do throws(SkerryError) { try await replica.close() } catch {
+      logger.error(EdgeLog.replicaApply, "the replica was not closed in order: \(error)")
+    }
+    logger.info("edgecore stopped; its containers go on")
+  }
+}

@@ -30,6 +30,8 @@ import Wire
   private var flushIsDue = false
   private var isOver = false
   private var isFinished = false
+  /// What is said when the last stream is over.
+  private var draining: GoAway?
   private var waiters: [CheckedContinuation<Result<Void, SkerryError>, Never>] = []
   private var outcome: Result<Void, SkerryError>?
 
@@ -119,9 +121,26 @@ import Wire
     }
   }
 
+  /// Says GOAWAY and ends the session once no stream is open any more, or when `patience` is over.
+  package func drain(delay: Duration, reason: String, message: String = "", patience: Duration) {
+    goAway(delay: delay, reason: reason, message: message)
+    let farewell = GoAway(delay: delay, reason: reason, message: message)
+    draining = farewell
+    clock.schedule(after: patience) { [weak self] in self?.close(farewell) }
+    closeIfDrained()
+  }
+
+  private func closeIfDrained() {
+    guard let draining, streams.isEmpty else { return }
+    self.draining = nil
+    clock.schedule(after: .zero) { self.close(draining) }
+  }
+
+  private func close(_ goAway: GoAway) { act { session in session.machine.close(goAway) } }
+
   /// Ends the session; the peer hears the reason (see `GoAway`), all streams break.
   package func close(_ reason: String = GoAway.shutdown, message: String = "", delay: Duration = .zero) {
-    act { session in session.machine.close(GoAway(delay: delay, reason: reason, message: message)) }
+    close(GoAway(delay: delay, reason: reason, message: message))
   }
 
   // MARK: streams
@@ -183,8 +202,8 @@ import Wire
       case .opened(let id, let message): opened(id, message)
       case .message(let id, let bytes): streams[id]?.arrived(bytes)
       case .ended(let id, let outcome): ended(id, outcome)
-      case .broken(let id, let error): streams.removeValue(forKey: id)?.broke(error)
-      case .closed(let id): streams.removeValue(forKey: id)?.over()
+      case .broken(let id, let error): forget(id)?.broke(error)
+      case .closed(let id): forget(id)?.over()
       case .writable(let id): streams[id]?.writable()
       case .ping(let position, let isAnswer):
         onPing?(position)
@@ -220,7 +239,7 @@ import Wire
     guard let stream = streams[id] else { return }
     stream.ended(outcome)
     guard !stream.isIncoming else { return }
-    streams[id] = nil
+    forget(id)
     stream.over()
   }
 
@@ -249,8 +268,13 @@ import Wire
     pingPosition = { 0 }
   }
 
-  /// A stream ended by our own hand.
-  func forget(_ id: UInt32) { streams[id] = nil }
+  /// A stream is over.
+  @discardableResult
+  func forget(_ id: UInt32) -> SessionStream? {
+    let stream = streams.removeValue(forKey: id)
+    closeIfDrained()
+    return stream
+  }
 
   // MARK: time
 

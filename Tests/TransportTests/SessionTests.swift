@@ -162,6 +162,27 @@ import Wire
     }
   }
 
+  @Test func aDrainedSessionEndsWithItsLastStream() async throws {
+    try await onLoop {
+      let pair = SessionPair()
+      let closed = Signal<SkerryError?>()
+      let goingAway = Signal<GoAway>()
+      var served: SessionStream?
+      pair.server.onStream = { served = $0 }
+      pair.client.onClose = { closed.send($0) }
+      pair.client.onGoAway = { goingAway.send($0) }
+      try await pair.start()
+      let call = spawnThrowing { try await pair.client.call(method: "x", params: .null, deadline: .seconds(30)) }
+      while served == nil { try await pair.client.clockSleep(.milliseconds(1)) }
+      pair.server.drain(delay: .seconds(1), reason: GoAway.rotate, patience: .seconds(30))
+      #expect(await goingAway.value() == GoAway(delay: .seconds(1), reason: GoAway.rotate))
+      #expect(!pair.client.takesCalls && !pair.client.isClosed)
+      served?.finish("late")
+      #expect(try await call.value == "late")
+      #expect(await closed.value()?.message.contains("rotate") == true)
+    }
+  }
+
   @Test func aRefusedHelloIsHeardWithItsReason() async throws {
     try await onLoop {
       let pair = SessionPair()

@@ -201,13 +201,16 @@ import Wire
   @Test func pingsCarryPositionsBothWays() async throws {
     try await onLoop {
       var configuration = SessionConfiguration()
-      configuration.pingInterval = .milliseconds(400)
+      // Three intervals of silence are death, so it must not be shorter than a busy machine's pauses.
+      configuration.pingInterval = .milliseconds(500)
       let pair = SessionPair(server: configuration)
       let (atClient, atServer) = (Signal<UInt64>(), Signal<UInt64>())
       pair.server.pingPosition = { 42 }
       pair.client.pingPosition = { 7 }
       pair.client.onPing = { atClient.send($0) }
       pair.server.onPing = { atServer.send($0) }
+      pair.client.onClose = { _ in atClient.send(.max) }
+      pair.server.onClose = { _ in atServer.send(.max) }
       try await pair.start()
       #expect(await atClient.value() == 42)
       #expect(await atServer.value() == 7)

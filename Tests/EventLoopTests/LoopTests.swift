@@ -1,5 +1,6 @@
 import Base
 import EventLoop
+import EventLoopConformance
 import Synchronization
 import Testing
 
@@ -88,6 +89,58 @@ import Testing
       for _ in 0..<3 { churn() }
       try await loop.sleep(for: .milliseconds(20))
       stop.values.append(1)
+    }
+  }
+
+  @Test(arguments: 1...3) func manyTimersFireOnceUnlessCancelled(_ seed: Int) async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      let random = SeededRandom(seed: UInt64(seed))
+      let seen = Seen()
+      var live: [(delay: Int, id: TimerID)] = []
+      var cancelled = 0
+      for index in 0..<1000 {
+        let delay = Int(random.below(40)) + 10
+        let id = loop.schedule(after: .milliseconds(delay)) { seen.values.append(index) }
+        live.append((delay, id))
+        if random.below(3) == 0 {
+          loop.cancel(live.remove(at: Int(random.below(UInt64(live.count)))).id)
+          cancelled += 1
+        }
+      }
+      try await loop.sleep(for: .milliseconds(60))
+      #expect(seen.values.count == 1000 - cancelled)
+      #expect(Set(seen.values).count == seen.values.count)
+    }
+  }
+
+  /// A stall of our own must not look like the silence of a peer: what waits in a socket is heard before a deadline
+  /// that passed meanwhile.
+  @Test func afterAStallSocketsComeBeforeTimers() async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      let listener = try TCPListener.listen(host: "127.0.0.1", port: 0)
+      let client = try await TCPStream.connect(to: HostPort(host: "127.0.0.1", port: listener.boundPort))
+      let server = StreamProbe(await accepted(listener), on: loop)
+      let order = Seen()
+      server.onBytes = { _ in order.values.append(1) }
+      loop.schedule(after: .milliseconds(5)) { order.values.append(2) }
+      client.write([1])
+      let stalledUntil = loop.now + .milliseconds(30)
+      while loop.now < stalledUntil {}
+      try await server.wait("the byte") { $0.received == [1] }
+      while order.values.count < 2 { try await loop.sleep(for: .milliseconds(1)) }
+      #expect(order.values == [1, 2])
+      client.close()
+      server.stream.close()
+      listener.close()
+    }
+  }
+
+  @Test func theSynchronousDoorTrapsOnOtherThreads() async {
+    await #expect(processExitsWith: .failure) {
+      _ = Loop.startShared()
+      LoopActor.entered {}
     }
   }
 

@@ -127,7 +127,12 @@ let testTargets: [Target] = [
   .testTarget(name: "HouseTests", swiftSettings: flags),
   tests("API", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "APIServer", logging]),
   tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),
-  tests("APIServer", ["API", "APIConformance", "Base", "EventLoop", "ObjectLog", "ObjectModel"]),
+  tests(
+    "APIServer",
+    [
+      "API", "APIClient", "APIConformance", "APIFace", "Base", "EventLoop", "ObjectLog", "ObjectModel", "Transport",
+      "Wire",
+    ]),
   tests("Base"),
   tests(
     "CloudControllers", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),

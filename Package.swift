@@ -135,10 +135,20 @@ let testTargets: [Target] = [
     ]),
   tests("Base"),
   tests(
-    "CloudControllers", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),
+    "CloudControllers",
+    ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),
   tests("CloudScheduler", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", logging]),
-  tests("ContainerRuntime", ["Base", "ObjectModel", "EventLoop", "EventLoopConformance", "ContainerRuntimeConformance", logging]),
+  tests(
+    "ContainerRuntime",
+    ["Base", "ObjectModel", "EventLoop", "EventLoopConformance", "ContainerRuntimeConformance", logging]),
   tests("DeviceConformance", ["Base", "DeviceSDK", "EventLoop"]),
+  tests(
+    "DeviceCore",
+    [
+      "API", "APIFace", "Base", "DeviceConformance", "DeviceSDK", "DeviceServices", "EventLoop", "ObjectModel",
+      "Transport",
+      "Wire", logging, yams, "devicecore", "device-modbus", "modbus-simulator",
+    ]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("ObjectLog", ["Base", "CSQLite", "EventLoop", "Store", "ObjectLogConformance"]),
   tests("Store", ["Base"]),
@@ -150,7 +160,10 @@ let testTargets: [Target] = [
   tests("DeviceSDK", ["Base", "DeviceConformance", "EventLoop", "Wire", logging]),
   tests(
     "DeviceServices",
-    ["API", "Base", "DeviceConformance", "DeviceSDK", "ObjectModel", "EventLoop", "Store", "Transport", "Wire", logging]),
+    [
+      "API", "Base", "DeviceConformance", "DeviceSDK", "ObjectModel", "EventLoop", "Store", "Transport", "Wire",
+      logging,
+    ]),
   tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
   tests("Identity"),
   tests("ObjectModel"),

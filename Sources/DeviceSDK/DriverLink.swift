@@ -46,6 +46,7 @@ import Wire
   package func stop() {
     service.stop()
     keeper.stop()
+    outbox.disconnected()
   }
 
   private func connected(_ session: Session) {

@@ -142,6 +142,8 @@ import Wire
 
   /// Ends all connections in order.
   package func stop() {
+    onDriver = nil
+    onReadings = nil
     for timer in graceTimers.values { scheduler.cancel(timer) }
     graceTimers = [:]
     for driver in drivers.values { driver.session.close() }

@@ -8,7 +8,7 @@ import Wire
 ///
 /// * `readings.pull` `{"incarnation"?, "after", "limit"?}`, a stream: messages
 ///   `{"i": incarnation, "a": after, "t": through, "r": [[number, device, property, type, value, quality, time], …]}`
-///   as readings appear, in order, through the incarnations; `"lost": {"from", "to", "count"}` on a message without
+///   as readings appear (values as texts, as the readings lane carries them), in order, through the incarnations; `"lost": {"from", "to", "count"}` on a message without
 ///   rows where entries are gone.
 /// * `readings.ack` `{"i", "t"}`: the cloud has everything through `t`.
 /// * `readings.incarnations`: `{"incarnations": [{"i", "exported", "last"}]}`, oldest first.
@@ -139,7 +139,7 @@ extension ReadingPage {
   package var message: Bytes {
     var value: Value = [
       "i": .string(incarnation.hex), "a": .int(Int64(after)), "t": .int(Int64(through)),
-      "r": .array(readings.map { .array([.int(Int64($0.number))] + $0.reading.row) }),
+      "r": .array(readings.map { .array([.int(Int64($0.number))] + $0.reading.exported) }),
     ]
     if let lost {
       value["lost"] = [
@@ -147,5 +147,14 @@ extension ReadingPage {
       ]
     }
     return CBOR.encode(value)
+  }
+}
+
+extension Reading {
+  /// The row with its value as text, empty where there is none: the form of the readings lane.
+  fileprivate var exported: [Value] {
+    var row = row
+    row[3] = .string(value.deviceText)
+    return row
   }
 }

@@ -57,6 +57,7 @@ func quietLogger() -> Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandl
     link.stop()
     hub.stop()
     await store.close()
+    directory.remove()
   }
 
   static func device(

@@ -36,7 +36,7 @@ import Wire
       let stream = session.open(method: ReadingExport.pull, params: ["after": 0, "limit": 3])
       let first = try await Self.next(stream)
       #expect(first["a"] == 0 && first["t"] == 3)
-      #expect(first["r"][0] == [1, "default/d", "counter", "uint16", 1, "Good", 1000])
+      #expect(first["r"][0] == [1, "default/d", "counter", "uint16", "1", "Good", 1000])
       #expect(try await Self.next(stream)["t"] == 5)
       // It waits, and goes on when there is more.
       spawnThrowing { try await store.append(ReadingLog.Batch(readings: readings(6...6))) }

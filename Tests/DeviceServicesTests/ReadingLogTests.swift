@@ -15,7 +15,8 @@ final class Directory {
       return String(cString: made)
     }
   }
-  deinit {
+  deinit { remove() }
+  func remove() {
     for suffix in ["", "-wal", "-shm", ".lock"] { unlink(file + suffix) }
     rmdir(path)
   }

@@ -13,6 +13,9 @@ package final class FileLock {
 
   /// A note is one short line; longer content is not ours.
   private static let maxNoteBytes = 256
+  /// How long a start waits for the last holder to be gone.
+  private static let maxWaitMilliseconds = 2000
+  private static let waitStepMilliseconds = 20
 
   /// Takes the lock of `target` or says who has it.
   package init(of target: String) throws(SkerryError) {
@@ -23,7 +26,7 @@ package final class FileLock {
       throw SkerryError(.system, "cannot open \(path): \(reason); check that its directory exists and may be written")
     }
     let content = Self.read(descriptor)
-    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+    guard Self.take(descriptor) else {
       close(descriptor)
       let holder = content.split(separator: " ").first.map { " \($0)" } ?? ""
       throw SkerryError(
@@ -36,6 +39,15 @@ package final class FileLock {
   }
 
   deinit { close(descriptor) }
+
+  /// Tries for a moment: a holder that was killed keeps its descriptors until the kernel is done with it.
+  private static func take(_ descriptor: Int32) -> Bool {
+    for _ in 0..<(maxWaitMilliseconds / waitStepMilliseconds) {
+      if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
+      poll(nil, 0, Int32(waitStepMilliseconds))
+    }
+    return flock(descriptor, LOCK_EX | LOCK_NB) == 0
+  }
 
   /// Keeps one word beside the holder's process number, for whoever opens next.
   package func note(_ word: String) { write(word) }

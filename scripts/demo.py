@@ -370,11 +370,10 @@ class Demo:
             "device": self.device_name, "readings": len(items)}
 
     def readings(self):
-        text = self.skerry("readings", self.device_name, "-o", "json").stdout
-        value = json.loads(text)
-        items = value.get("items", value) if isinstance(value, dict) else value
-        good = [item for item in items if item.get("quality") == "Good"]
-        return good if good else None
+        """The good readings of the newest page: one JSON object a line."""
+        text = self.skerry("readings", self.device_name, "--tail", "500", "-o", "json").stdout
+        items = [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [item for item in items if item["quality"] == "Good"]
 
     def series(self):
         items = self.until("more readings have arrived", lambda: (self.readings() or None))

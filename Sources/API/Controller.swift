@@ -85,6 +85,8 @@ import ObjectModel
   private let reconciled: Counter
   private let failed: Counter
   private var unseen: [Key: [(informer: any InformerProgress, revision: UInt64)]] = [:]
+  /// Keys that an informer will add again when it shows what they wrote.
+  private var awaiting: Set<Key> = []
   private var running = 0
   private var started = false
   private var stopped = false
@@ -187,7 +189,13 @@ import ObjectModel
       unseen[key] = nil
       return true
     }
-    late.informer.whenReached(late.revision) { [weak self] in self?.queue.add(key) }
+    // However often the key was added meanwhile, one waits for it.
+    if awaiting.insert(key).inserted {
+      late.informer.whenReached(late.revision) { [weak self] in
+        self?.awaiting.remove(key)
+        self?.queue.add(key)
+      }
+    }
     return false
   }
 }

@@ -57,7 +57,7 @@ import ObjectModel
     tail = WatchTail(log: log, scheduler: scheduler, limits: limits, metrics: metrics)
     var calls: [AccessRequest.Verb: Counter] = [:]
     for verb in AccessRequest.Verb.allCases {
-      calls[verb] = metrics.counter("skerry_api_calls_total", "API calls by verb.", [("verb", verb.rawValue)])
+      calls[verb] = metrics.counter("skerry_apiserver_calls_total", "API calls by verb, from connections and from within.", [("verb", verb.rawValue)])
     }
     self.calls = calls
   }

@@ -92,7 +92,7 @@ import ObjectModel
     let key = "\(request.verb.rawValue) \(known)"
     if counters[key] == nil {
       counters[key] = metrics.counter(
-        "skerry_api_forbidden_total", "API calls that were refused.",
+        "skerry_apiserver_forbidden_total", "API calls that were refused.",
         [("verb", request.verb.rawValue), ("resource", known)])
     }
     counters[key]?.add()

@@ -92,8 +92,8 @@ struct TailEntry {
     ringFloor = log.tail.position
     seenLog = log.tail.log
     seenEpoch = log.tail.epoch
-    gauge = metrics.gauge("skerry_api_watches", "Open watches.")
-    published = metrics.counter("skerry_api_entries_total", "Object changes published to watches.")
+    gauge = metrics.gauge("skerry_apiserver_watches", "Open watches.")
+    published = metrics.counter("skerry_apiserver_entries_total", "Object changes published to watches.")
     observation = log.observe { [weak self] entries in self?.publish(entries) }
   }
 

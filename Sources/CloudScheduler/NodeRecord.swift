@@ -3,21 +3,24 @@ import Base
 import ObjectModel
 
 /// A node as the scheduler sees it: what it offers. What is taken stands in `Cluster`.
-package struct NodeRecord: Informed, Hashable {
-  package var name: String
-  package var uid: String
-  package var labels: [String: String]
-  package var isUnschedulable: Bool
+///
+/// A class, since decisions look at thousands of them and must not copy what they look at.
+package final class NodeRecord: Informed {
+  package let name: String
+  package let uid: String
+  package let labels: [String: String]
+  package let zone: String
+  package let isUnschedulable: Bool
   /// NoSchedule and NoExecute.
-  package var hardTaints: [Taint]
+  package let hardTaints: [Taint]
   /// PreferNoSchedule.
-  package var softTaints: [Taint]
-  package var allocatable: Resources
-  package var maxPods: Int64
+  package let softTaints: [Taint]
+  package let allocatable: Resources
+  package let maxPods: Int64
   /// Bytes of the images that it holds, by name.
-  package var images: [String: Int64]
+  package let images: [String: Int64]
 
-  package init(stored: APIObject) throws(SkerryError) { self.init(try stored.decoded()) }
+  package convenience init(stored: APIObject) throws(SkerryError) { self.init(try stored.decoded()) }
 
   package init(_ object: Object) {
     let node = Node(object)
@@ -27,20 +30,26 @@ package struct NodeRecord: Informed, Hashable {
     isUnschedulable = node.isUnschedulable
     hardTaints = node.taints.filter { $0.effect == "NoSchedule" || $0.effect == "NoExecute" }
     softTaints = node.taints.filter { $0.effect == "PreferNoSchedule" }
-    allocatable = Resources(
-      cpu: node.allocatable("cpu")?.milli ?? 0, memory: node.allocatable("memory")?.units ?? 0)
+    zone = object.labels["topology.kubernetes.io/zone"] ?? ""
+    var offered = Resources(cpu: node.allocatable("cpu")?.milli ?? 0, memory: node.allocatable("memory")?.units ?? 0)
     maxPods = node.allocatable("pods")?.units ?? 0
-    images = [:]
     for name in Set(object.status["allocatable"].object?.keys ?? []).union(object.status["capacity"].object?.keys ?? [])
     where name != "cpu" && name != "memory" && name != "pods" {
-      allocatable.extended[name] = node.allocatable(name)?.units
+      offered.extended[name] = node.allocatable(name)?.units
     }
+    allocatable = offered
+    var held: [String: Int64] = [:]
     for image in node.images {
-      for name in image.names { images[name] = image.bytes }
+      for name in image.names { held[name] = image.bytes }
     }
+    images = held
   }
 
-  package var zone: String { labels["topology.kubernetes.io/zone"] ?? "" }
+  /// True if no pod that was refused by one could go to the other; images let nobody in.
+  package func offersTheSame(as other: NodeRecord) -> Bool {
+    uid == other.uid && labels == other.labels && isUnschedulable == other.isUnschedulable
+      && hardTaints == other.hardTaints && allocatable == other.allocatable && maxPods == other.maxPods
+  }
 
   /// A tolerable stand-in for `spec.unschedulable`.
   static let unschedulableTaint = Taint(key: "node.kubernetes.io/unschedulable", effect: "NoSchedule")

@@ -256,15 +256,6 @@ extension PodDemand {
   }
 }
 
-extension NodeRecord {
-  /// True if no pod that was refused by one could go to the other.
-  func offersTheSame(as other: NodeRecord) -> Bool {
-    var same = other
-    same.images = images
-    return self == same
-  }
-}
-
 /// The writes that a decision becomes. Each names the uid, so that it never hits a pod that was made again.
 enum BindingPatch {
   static func binding(_ demand: PodDemand, node: String) -> BatchItem {

@@ -12,4 +12,5 @@ package enum EdgeLog {
   package static let rotation = LogCode("E-EDGE-008")
   package static let runtimeRecover = LogCode("E-EDGE-009")
   package static let socketRefused = LogCode("W-EDGE-010")
+  package static let forbidden = LogCode("W-EDGE-011")
 }

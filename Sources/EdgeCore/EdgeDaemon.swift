@@ -20,11 +20,6 @@ private struct LogSealing: Sealing {
   func open(_ sealed: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.open(sealed, context: context) }
 }
 
-/// The replica holds nothing but the node's slice, so all of it is the node's business.
-private final class WholeSlice: NodeGraph {
-  func mayRead(node: String, key: String) -> Bool { true }
-}
-
 /// An edgecore: replica, outbox, pods, the link with the cloud and the edge API, joined and started so that everything
 /// that does not need the cloud runs before it is dialled.
 @LoopActor package final class EdgeDaemon {
@@ -41,7 +36,6 @@ private final class WholeSlice: NodeGraph {
   private let socket: EdgeSocket
   private let operations: OperationsServer
   private let rotation: CertificateRotation
-  private let graph = WholeSlice()
   private let readiness = Readiness()
 
   package static func start(_ configuration: EdgeConfiguration, loop: Loop) async throws(SkerryError) -> EdgeDaemon {
@@ -77,7 +71,7 @@ private final class WholeSlice: NodeGraph {
     status = NodeStatusReporter(facts: facts, replica: replica, reporter: reporter, scheduler: loop)
 
     server = APIServer(
-      log: replica, authorizer: HouseAuthorizer(graph: graph, metrics: metrics, logger: logger), scheduler: loop,
+      log: replica, authorizer: EdgeAuthorizer(metrics: metrics, logger: logger), scheduler: loop,
       random: random, mode: .replica, metrics: metrics, logger: logger)
     forwarder = ReadingsForwarder(scheduler: loop, metrics: metrics, logger: logger)
     let calls = NodeCalls(runtime: runtime, replica: replica, scheduler: loop)
@@ -109,7 +103,7 @@ private final class WholeSlice: NodeGraph {
       // What the cloud passes on was authorised there, under its user's own name.
       caller: {
         face.connection(
-          caller: Caller(user: "system:cloud", groups: [Caller.adminGroup], node: nil, origin: .network))
+          caller: Caller(user: "system:cloud", groups: [EdgeAuthorizer.cloudGroup], node: nil, origin: .network))
       }, scheduler: loop, random: random, metrics: metrics, logger: logger)
     socket = EdgeSocket(
       face: face, nodeName: configuration.node, users: configuration.socketUsers.union([getuid()]), scheduler: loop,

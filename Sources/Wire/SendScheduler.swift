@@ -52,8 +52,8 @@ struct Queue<Element: Sendable>: Sendable {
   }
 }
 
-/// Which frame leaves next: connection-level frames first, then by class, in each class one frame of each stream in
-/// turn. Messages are cut into frames here, at the moment they leave, so a large one never holds up a ping; and
+/// Which frame leaves next: connection-level frames first; then the first frame of each OPEN, in the order of their
+/// numbers, since those must rise; then by class, in each class one frame of each stream in turn. Messages are cut into frames here, at the moment they leave, so a large one never holds up a ping; and
 /// credit is looked at here: a message starts only while the stream's credit is above zero.
 package struct SendScheduler: Sendable {
   /// What happened while frames left.
@@ -95,6 +95,8 @@ package struct SendScheduler: Sendable {
   private var control = Queue<Bytes>()
   package private(set) var controlBytes = 0
   private var lanes: [UInt32: Lane] = [:]
+  /// Streams whose OPEN has not left yet, not even in part.
+  private var opens = Queue<UInt32>()
   private var turns: [Queue<UInt32>] = Priority.allCases.map { _ in Queue() }
   /// Bytes of messages that wait, all streams together.
   package private(set) var messageBytes = 0
@@ -103,7 +105,7 @@ package struct SendScheduler: Sendable {
   package init(limits: WireLimits) { self.limits = limits }
 
   /// Nothing could leave now, whether or not messages wait for credit.
-  package var isIdle: Bool { control.isEmpty && turns.allSatisfy(\.isEmpty) }
+  package var isIdle: Bool { control.isEmpty && opens.isEmpty && turns.allSatisfy(\.isEmpty) }
 
   package mutating func control(_ frame: Frame) {
     let bytes = frame.encoded
@@ -132,6 +134,7 @@ package struct SendScheduler: Sendable {
     lanes[stream]?.bytes += message.count
     messageBytes += message.count
     if type == .data { lanes[stream]?.waitingCost += WireLimits.cost(message.count) }
+    if type == .open { opens.append(stream) }
     schedule(stream)
   }
 
@@ -168,7 +171,7 @@ package struct SendScheduler: Sendable {
   }
 
   private mutating func schedule(_ stream: UInt32) {
-    guard let lane = lanes[stream], !lane.scheduled, lane.isRunnable else { return }
+    guard let lane = lanes[stream], lane.isKnownToPeer, !lane.scheduled, lane.isRunnable else { return }
     lanes[stream]?.scheduled = true
     turns[Int(lane.priority.rawValue)].append(stream)
   }
@@ -185,6 +188,11 @@ package struct SendScheduler: Sendable {
       control.removeFirst()
     }
     guard control.isEmpty else { return out }
+    while let stream = opens.first {
+      guard takeFrame(of: stream, into: &out, &events) else { return out }
+      opens.removeFirst()
+      schedule(stream)
+    }
     for turn in turns.indices {
       while let stream = turns[turn].first {
         guard takeFrame(of: stream, into: &out, &events) else { return out }

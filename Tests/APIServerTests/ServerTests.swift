@@ -106,7 +106,7 @@ extension ServerHarness {
       let harness = try await ServerHarness()
       let view = Caller(user: "v", groups: [Caller.viewGroup], node: nil, origin: .network)
       await #expect(throws: APIError.self) { try await harness.server.get(reference("secrets", "x"), caller: view) }
-      let wanted = "skerry_api_forbidden_total{verb=\"get\",resource=\"secrets\"} 1"
+      let wanted = "skerry_apiserver_forbidden_total{verb=\"get\",resource=\"secrets\"} 1"
       #expect(harness.metrics.text().contains(wanted))
     }
   }

@@ -62,7 +62,10 @@ import Wire
     let session = Session(stream: stream, role: .server, hello: ["role": "edge"], scheduler: scheduler, random: random)
     let id = ObjectIdentifier(session)
     sessions[id] = session
-    face.attach(session, caller: .node(nodeName, origin: .edgeSocket))
+    let groups = credentials.uid == 0 ? [Caller.nodesGroup, EdgeAuthorizer.rootGroup] : [Caller.nodesGroup]
+    face.attach(
+      session,
+      caller: Caller(user: "\(Caller.nodeUserPrefix)\(nodeName)", groups: groups, node: nodeName, origin: .edgeSocket))
     var isDevices = false
     session.onReady = { [weak self, weak session] in
       guard let session, session.peerHello["role"].string == "devicecore" else { return }

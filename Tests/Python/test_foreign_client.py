@@ -1,0 +1,233 @@
+"""cloudcore against a client written from proto-spec alone: what a stranger may rely on, over real TLS, on a real disk,
+over SIGKILL."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "Tests" / "ForeignClient"))
+
+from skerry_client import CallFailed, Client  # noqa: E402
+
+BIN = pathlib.Path(os.environ.get("SKERRY_BIN", ROOT / ".build" / "debug"))
+PATIENCE = 30
+
+
+def free_port():
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return probe.getsockname()[1]
+
+
+class Cloud:
+    """One cloudcore below a directory of its own, which can be killed and started again."""
+
+    def __init__(self, settings=()):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="fc-"))
+        self.port = free_port()
+        self.process = None
+        config = self.directory / "config.yaml"
+        subprocess.run(
+            [BIN / "skerry", "--config", config, "cloud", "init", "--dir", self.directory, "--host", "127.0.0.1",
+             "--port", str(self.port), "--data", self.directory / "data"],
+            check=True, capture_output=True, timeout=PATIENCE, env=dict(os.environ, SKERRY_CONFIG=str(config)))
+        self.ready = self.directory / "ready.json"
+        with open(self.directory / "cloudcore.yaml", "a") as file:
+            file.write(f'ready-file: {self.ready}\noperations: "127.0.0.1:{free_port()}"\n')
+            for line in settings:
+                file.write(line + "\n")
+        self.start()
+
+    def start(self):
+        self.ready.unlink(missing_ok=True)
+        self.log = open(self.directory / "log", "ab")
+        self.process = subprocess.Popen(
+            [BIN / "cloudcore", "--config", self.directory / "cloudcore.yaml"], stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + PATIENCE
+        while not self.ready.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"cloudcore did not start: {(self.directory / 'log').read_text()}")
+            time.sleep(0.02)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        self.log.close()
+
+    def client(self, **options):
+        pki = self.directory / "pki"
+        return Client.connect(
+            "127.0.0.1", self.port, ca=pki / "ca.crt", cert=pki / "admin.crt", key=pki / "admin.key", **options)
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        with contextlib.suppress(Exception):
+            self.log.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def config_map(name, number, tier="a", filler=""):
+    return {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"tier": tier}},
+        "data": {"n": str(number), "filler": filler},
+    }
+
+
+@unittest.skipUnless((BIN / "cloudcore").exists(), f"there is no {BIN}/cloudcore; build it or set SKERRY_BIN")
+class CloudTest(unittest.TestCase):
+    settings = ()
+
+    def setUp(self):
+        self.cloud = Cloud(self.settings)
+        self.addCleanup(self.cloud.end)
+        self.client = self.cloud.client()
+
+    def make(self, count, first=0, tier=lambda number: "a", filler=""):
+        for number in range(first, first + count):
+            self.client.create("configmaps", config_map(f"c{number:04}", number, tier(number), filler), "default")
+
+    def events(self, watch, count):
+        """The next `count` events that are not bookmarks."""
+        found = []
+        while len(found) < count:
+            kind, object = watch.next(PATIENCE)
+            if kind != "BOOKMARK":
+                found.append((kind, object))
+        return found
+
+    def revision(self):
+        return self.client.list("configmaps", namespace="default")[0]
+
+
+class ForeignClient(CloudTest):
+    def test_lists_page_by_page_at_one_revision(self):
+        self.make(25)
+        page, result = self.client.list_page("configmaps", namespace="default", limit=10)
+        self.assertEqual(len(page), 10)
+        self.make(1, first=100)  # behind the first page: it must not show in the rest
+        names = [item["metadata"]["name"] for item in page]
+        while result.get("continue"):
+            page, again = self.client.list_page(
+                "configmaps", namespace="default", limit=10, continuation=result["continue"])
+            self.assertEqual(again["revision"], result["revision"])
+            names += [item["metadata"]["name"] for item in page]
+            result = again
+        self.assertEqual(names, [f"c{number:04}" for number in range(25)])
+        revision, now = self.client.list("configmaps", namespace="default")
+        self.assertEqual(len(now), 26)
+        self.assertGreater(revision, result["revision"])
+
+    def test_watches_with_selectors_tell_who_enters_and_leaves(self):
+        watch = self.client.watch("configmaps", namespace="default", labels="tier in (a)", after=self.revision())
+        self.make(4, tier=lambda number: "a" if number % 2 else "b")
+        self.client.patch("configmaps", "c0000", {"metadata": {"labels": {"tier": "a"}}}, "default")
+        self.client.patch("configmaps", "c0001", {"metadata": {"labels": {"tier": "b"}}}, "default")
+        self.client.delete("configmaps", "c0003", "default")
+        seen = [(kind, object["metadata"]["name"]) for kind, object in self.events(watch, 5)]
+        self.assertEqual(
+            seen,
+            [("ADDED", "c0001"), ("ADDED", "c0003"), ("ADDED", "c0000"), ("DELETED", "c0001"), ("DELETED", "c0003")])
+
+    def test_a_watch_resumes_over_sigkill_without_gap_or_repeat(self):
+        watch = self.client.watch("configmaps", namespace="default", after=self.revision())
+        self.make(30)
+        seen = [object["data"]["n"] for _, object in self.events(watch, 17)]
+        position = watch.position
+        self.cloud.kill()
+        with self.assertRaises((CallFailed, ConnectionError)):
+            while True:
+                watch.next(PATIENCE)  # what had arrived can still be read; here it is thrown away
+        self.cloud.start()
+        self.client = self.cloud.client()
+        resumed = self.client.watch("configmaps", namespace="default", after=position)
+        self.make(10, first=30)
+        seen += [object["data"]["n"] for _, object in self.events(resumed, 40 - len(seen))]
+        self.assertEqual(seen, [str(number) for number in range(40)])
+
+    def test_withheld_credit_costs_nobody_anything(self):
+        watch = self.client.watch("configmaps", namespace="default", after=self.revision(), grant=False)
+        self.assertEqual(watch.next(), ("BOOKMARK", None))
+        filler = "x" * 10_000
+        self.make(600, filler=filler)  # 6 MB: more than a stream's or a session's buffers hold
+        with self.client.changed:
+            held = sum(map(len, watch.stream.messages))
+        self.assertLess(held, 200_000)
+        numbers = []
+        while len(numbers) < 600:
+            watch.stream.give(20_000)
+            kind, object = watch.next(PATIENCE)
+            if kind != "BOOKMARK":
+                numbers.append(int(object["data"]["n"]))
+        self.assertEqual(numbers, list(range(600)))
+
+    def test_a_stale_update_is_a_conflict(self):
+        self.make(1)
+        stale = self.client.get("configmaps", "c0000", "default")
+        fresh = dict(stale, data={"n": "7"})
+        changed = self.client.update("configmaps", "c0000", fresh, "default")
+        self.assertNotEqual(changed["metadata"]["resourceVersion"], stale["metadata"]["resourceVersion"])
+        with self.assertRaises(CallFailed) as caught:
+            self.client.update("configmaps", "c0000", dict(stale, data={"n": "8"}), "default")
+        self.assertEqual(caught.exception.reason, "Conflict")
+        self.assertEqual(self.client.get("configmaps", "c0000", "default")["data"]["n"], "7")
+
+    def test_errors_name_what_is_wrong(self):
+        for params, reason in (
+            ({"resource": "gizmos"}, "NotFound"),
+            ({"resource": "configmaps", "labels": "a b c"}, "BadRequest"),
+            ({"resource": "configmaps", "selector": "a=b"}, "BadRequest"),
+        ):
+            with self.assertRaises(CallFailed, msg=params) as caught:
+                self.client.open("list", params).answer()
+            self.assertEqual(caught.exception.reason, reason)
+        with self.assertRaises(CallFailed) as caught:
+            self.client.create("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "A b"}}, "default")
+        self.assertEqual(caught.exception.reason, "Invalid")
+        self.assertEqual(caught.exception.details["causes"][0]["field"], "metadata.name")
+
+
+class Compaction(CloudTest):
+    """A log that keeps a second."""
+
+    settings = ("retention-time: 1s",)
+
+    def test_a_watch_from_the_compacted_past_is_too_old(self):
+        start = self.revision()
+        self.make(5)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            time.sleep(0.2)
+            self.client.patch("configmaps", "c0000", {"data": {"t": str(time.monotonic())}}, "default")
+            watch = self.client.watch("configmaps", namespace="default", after=start)
+            try:
+                watch.next(PATIENCE)
+                watch.next(PATIENCE)
+                watch.cancel()
+            except CallFailed as error:
+                self.assertEqual(error.reason, "Expired")
+                break
+            self.assertLess(time.monotonic(), deadline, "the log was not compacted")
+        # The remedy: list again, and watch from there.
+        revision, items = self.client.list("configmaps", namespace="default")
+        self.assertEqual(len(items), 5)
+        again = self.client.watch("configmaps", namespace="default", after=revision)
+        self.client.delete("configmaps", "c0001", "default")
+        self.assertEqual(self.events(again, 1)[0][0], "DELETED")
+
+
+if __name__ == "__main__":
+    unittest.main()

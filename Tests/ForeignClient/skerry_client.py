@@ -294,7 +294,11 @@ class Client:
         connection = context.wrap_socket(plain, server_hostname=server_name)
         if connection.selected_alpn_protocol() != "skerry/1":
             raise Malformed("the server does not speak skerry/1")
-        return cls(connection, **options)
+        try:
+            return cls(connection, **options)
+        except BaseException:
+            connection.close()
+            raise
 
     @classmethod
     def connect_unix(cls, path, timeout=10, **options):

@@ -183,6 +183,10 @@ extension APIConformance {
       }
       try equal(error.details["causes"][0]["reason"], "NamespaceTerminating")
       object.spec["finalizers"] = []
+      try await refused(.conflict) { () async throws(APIError) in
+        try await admin.update("namespaces", object, subresource: "finalize")
+      }
+      try await admin.delete("configmaps", "c", namespace: "team")
       _ = try await admin.update("namespaces", object, subresource: "finalize")
       try await refused(.notFound) { () async throws(APIError) in try await admin.get("namespaces", "team") }
       try await refused(.forbidden) { () async throws(APIError) in try await admin.delete("namespaces", "default") }

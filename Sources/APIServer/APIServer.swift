@@ -37,6 +37,8 @@ import ObjectModel
   package var writeRouter: (any WriteRouter)?
   var handlers: [String: SubresourceHandler] = [:]
   var eventTimer: TimerID?
+  /// Creations under way in each namespace: decided, and not yet published.
+  var creating: [String: Int] = [:]
   private let calls: [AccessRequest.Verb: Counter]
 
   package init(
@@ -57,7 +59,9 @@ import ObjectModel
     tail = WatchTail(log: log, scheduler: scheduler, limits: limits, metrics: metrics)
     var calls: [AccessRequest.Verb: Counter] = [:]
     for verb in AccessRequest.Verb.allCases {
-      calls[verb] = metrics.counter("skerry_apiserver_calls_total", "API calls by verb, from connections and from within.", [("verb", verb.rawValue)])
+      calls[verb] = metrics.counter(
+        "skerry_apiserver_calls_total", "API calls by verb, from connections and from within.",
+        [("verb", verb.rawValue)])
     }
     self.calls = calls
   }

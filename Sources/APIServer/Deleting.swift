@@ -92,4 +92,19 @@ extension APIServer {
     // Nothing that is asked for makes a time that cannot be written.
     return min(grace, Int64(Int32.max))
   }
+
+  /// A namespace goes only when nothing is left in it, nor about to be: an object without its namespace could never
+  /// be listed away. What was let in before the namespace began to go may still be on its way through the log.
+  func checkEmpty(_ namespace: String, _ kind: Kind) throws(APIError) {
+    if creating[namespace] != nil {
+      throw Failures.conflict(kind, namespace, "objects are being created in it; try again")
+    }
+    for inner in registry.kinds where inner.isNamespaced {
+      let prefix = "\(inner.resource)/\(namespace)/"
+      let page = try logPage(prefix, Continuation(revision: log.tail.position, after: ""), limit: 1)
+      if !page.objects.isEmpty {
+        throw Failures.conflict(kind, namespace, "\(inner.resource) are left in it; delete them first")
+      }
+    }
+  }
 }

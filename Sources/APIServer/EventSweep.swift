@@ -8,13 +8,16 @@ extension APIServer {
   func scheduleEventSweep() {
     eventTimer = scheduler.schedule(after: limits.eventSweepInterval) { [weak self] in
       guard let self else { return }
-      sweepEvents()
-      scheduleEventSweep()
+      spawn {
+        await self.sweepEvents()
+        // Not after `stop`, which may have come while pages were read.
+        if self.eventTimer != nil { self.scheduleEventSweep() }
+      }
     }
   }
 
   /// Deletes what is over, in changes guarded by the revision that was seen: an event that counts on meanwhile stays.
-  func sweepEvents() {
+  func sweepEvents() async {
     let oldest = (scheduler.wall + .nanoseconds(-limits.eventLifetime.nanosecondCount)).seconds
     var (place, kept, changes) = (Continuation(revision: log.tail.position, after: ""), [(Int64, Change)](), [Change]())
     do throws(APIError) {
@@ -27,6 +30,7 @@ extension APIServer {
           if created < oldest { changes.append(change) } else { kept.append((created, change)) }
         }
         if !page.more { break }
+        await Task.yield()  // others run between two pages
       }
     } catch {
       return logger.warning(.eventSweepFailed, "events were not looked through, which is tried again: \(error)")

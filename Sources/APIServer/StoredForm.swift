@@ -11,15 +11,20 @@ struct StoredForm {
   var meta: Bytes
   var seal: Bool
 
-  /// `object` is whole and valid; status is kept apart only for kinds that have one.
-  init(_ object: Object, kind: Kind) {
+  /// `object` is whole and valid; status is kept apart only for kinds that have one. `body` is the encoded body where
+  /// it is known that only the status changed.
+  init(_ object: Object, kind: Kind, body known: Bytes? = nil) {
     meta = ObjectMeta(object, kind: kind).encoded
     seal = kind.isSealed(object)
-    var value = object.value
-    let status = value["status"]
-    value.remove("status")
-    value["metadata"].remove("resourceVersion")
-    body = CBOR.encode(value)
+    let status = object.status
+    if let known {
+      body = known
+    } else {
+      var value = object.value
+      value.remove("status")
+      value["metadata"].remove("resourceVersion")
+      body = CBOR.encode(value)
+    }
     self.status = kind.hasStatus && !status.isNull ? CBOR.encode(status) : nil
   }
 

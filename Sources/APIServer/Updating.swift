@@ -90,8 +90,11 @@ extension APIServer {
       kind.defaults(&new)
       countGeneration(&new, old, kind)
     }
-    try validate(new, old, kind)
-    return try finish(reference, kind, stored, new, isRetriable: revision.isEmpty)
+    // The body of a status write is the stored one; its types were checked above.
+    let isStatus = subresource == "status"
+    if !isStatus { try validate(new, old, kind) }
+    return try finish(
+      reference, kind, stored, new, body: isStatus ? stored.body : nil, isRetriable: revision.isEmpty)
   }
 
   private func checkIdentity(
@@ -144,10 +147,12 @@ extension APIServer {
 
   /// Stores what was decided: an object that waits to go and has nothing left to wait for goes.
   func finish(
-    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ new: Object, isRetriable: Bool
+    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ new: Object, body: Bytes? = nil,
+    isRetriable: Bool
   ) throws(APIError) -> PreparedWrite {
-    let form = try encode(new, kind)
+    let form = try encode(new, kind, body: body)
     let gone = new.isBeingDeleted && !Deletion.isHeld(new)
+    if gone, kind.kind == "Namespace" { try checkEmpty(new.name, kind) }
     return PreparedWrite(
       kind: kind, reference: reference,
       change: Change(

@@ -75,7 +75,10 @@ extension APIServer {
           results[index] = .failure(error)
         }
       }
+      let namespaces = prepared.filter(\.write.isCreation).map(\.write.reference.namespace)
+      for namespace in namespaces { creating[namespace, default: 0] += 1 }
       let answers = await append(prepared.map(\.write.change))
+      for namespace in namespaces { creating[namespace] = creating[namespace].flatMap { $0 > 1 ? $0 - 1 : nil } }
       for ((index, write), answer) in zip(prepared, answers) { results[index] = outcome(write, answer, attempt) }
       attempt += 1
     }
@@ -200,8 +203,8 @@ extension APIServer {
     return object
   }
 
-  func encode(_ object: Object, _ kind: Kind) throws(APIError) -> StoredForm {
-    let form = StoredForm(object, kind: kind)
+  func encode(_ object: Object, _ kind: Kind, body: Bytes? = nil) throws(APIError) -> StoredForm {
+    let form = StoredForm(object, kind: kind, body: body)
     guard form.size <= limits.objectBytes else {
       throw Failures.tooLarge(kind, object.name, form.size, limits.objectBytes)
     }

@@ -13,6 +13,9 @@ struct House {
 
   init(manifest: String) {
     var rooms: [String: Room] = [:]
+    // `let modbus: Target.Dependency = .target(name: "CModbus", …)` stands for that room in the rows.
+    let constants = manifest.matches(of: /let (\w+): Target\.Dependency = \.target\(name: "(\w+)"/)
+      .map { (word: String($0.1), room: String($0.2)) }
     for floor in 0...7 {
       guard let start = manifest.range(of: "let floor\(floor): [Target] = [") else { continue }
       let end = manifest.range(of: "\n]", range: start.upperBound..<manifest.endIndex)?.lowerBound ?? manifest.endIndex
@@ -21,8 +24,10 @@ struct House {
         let body = Self.balanced(table[row.range.upperBound...])
         let strings = body.matches(of: /"([A-Za-z0-9_-]+)"/).map { String($0.1) }
         guard let name = strings.first else { continue }
+        let words = Set(body.split { !($0.isLetter || $0.isNumber || $0 == "_") }.map(String.init))
+        let named = constants.filter { words.contains($0.word) }.map(\.room)
         rooms[name] = Room(
-          name: name, floor: floor, dependencies: row.1 == "library" ? [] : Set(strings.dropFirst()),
+          name: name, floor: floor, dependencies: row.1 == "library" ? [] : Set(strings.dropFirst()).union(named),
           pure: body.contains("pure: true"))
       }
     }

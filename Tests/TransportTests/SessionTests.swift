@@ -202,7 +202,7 @@ import Wire
     try await onLoop {
       var configuration = SessionConfiguration()
       // Three intervals of silence are death, so it must not be shorter than a busy machine's pauses.
-      configuration.pingInterval = .milliseconds(500)
+      configuration.pingInterval = .seconds(3)
       let pair = SessionPair(server: configuration)
       let (atClient, atServer) = (Signal<UInt64>(), Signal<UInt64>())
       pair.server.pingPosition = { 42 }

@@ -59,7 +59,7 @@ struct ProbeCount: Sendable, Hashable {
       for kind in ["startupProbe", "livenessProbe", "readinessProbe"] where !container.value[kind].isNull {
         let id = "\(status.id)/\(kind)"
         wanted.insert(id)
-        if tasks[id] == nil { tasks[id] = run(kind, container, status, facts) }
+        if tasks[id] == nil { start(id, kind, container, status, facts) }
       }
     }
     for (id, task) in tasks where !wanted.contains(id) {
@@ -73,12 +73,12 @@ struct ProbeCount: Sendable, Hashable {
     tasks = [:]
   }
 
-  private func run(
-    _ kind: String, _ container: PodFacts.Container, _ status: ContainerStatus, _ facts: PodFacts
-  ) -> Task<Void, Never> {
+  private func start(
+    _ id: String, _ kind: String, _ container: PodFacts.Container, _ status: ContainerStatus, _ facts: PodFacts
+  ) {
     let settings = ProbeSettings(container.value[kind])
     let scheduler = host.scheduler
-    return spawn { [weak self] in
+    tasks[id] = spawn { [weak self] in
       var count = ProbeCount()
       try? await scheduler.sleep(for: settings.initialDelay)
       while !Task.isCancelled, let self {

@@ -124,6 +124,104 @@ import Testing
     }
   }
 
+  /// A child process is killed at moments all along making, running, stopping and removing a pod. Whatever the moment,
+  /// the next start finds records and machine in agreement.
+  @Test func killedAnywhereRecordsAndMachineAgree() async throws {
+    let root = "/tmp/skerry-test-\(SystemRandom().bytes(6).hex)"
+    let image = try await onLoop { try await OCIWorld.image() }
+    for round in 0..<16 {
+      await #expect(processExitsWith: .signal(SIGKILL)) {
+        [root = root as String, image = image as String, round = round as Int] in
+        do {
+          try await OCIRecoveryTests.liveAndDie(root, image, round)
+        } catch {
+          try Files.write("\(root)/why-\(round)", "\(error)")
+          exit(1)
+        }
+      }
+      #expect(Files.readText("\(root)/why-\(round)") == nil)
+    }
+    try await onLoop {
+      let loop = try #require(LoopActor.executor as? Loop)
+      let runtime = try OCIWorld.make(root, loop)
+      try await runtime.recover()
+      try await OCIRecoveryTests.agree(runtime, loop)
+      for sandbox in try await runtime.sandboxes() { try await runtime.removeSandbox(sandbox.id) }
+      #expect(Processes.marked("\(runtime.layout.monitorMark.name)=\(runtime.layout.monitorMark.value)").isEmpty)
+      #expect(Self.heldAddresses(runtime.layout).isEmpty)
+      #expect(Mounts.below(runtime.layout.containers).isEmpty)
+      let rules = try await Subprocess.run(["iptables-save", "-t", "nat"], deadline: .seconds(10))
+      #expect(!rules.outputText.contains(runtime.layout.networkName))
+      try await runtime.tearDown()
+      try Files.removeTree(root)
+    }
+  }
+
+  /// Recovers, then makes a pod and takes it down until it is killed.
+  private static func liveAndDie(_ root: String, _ image: String, _ round: Int) async throws {
+    try await onLoop {
+      let loop = try #require(LoopActor.executor as? Loop)
+      let runtime = try OCIWorld.make(root, loop)
+      try await runtime.recover()
+      try await agree(runtime, loop)
+      let digest = try await runtime.pull(image, policy: .ifNotPresent, credentials: nil).digest
+      loop.schedule(after: .milliseconds(Int64(20 + round * 45))) { kill(getpid(), SIGKILL) }
+      let (id, script) = ("s\(round)", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
+      _ = try await runtime.runSandbox(
+        SandboxConfig(
+          id: id, podName: "p", podNamespace: "n", podUID: "u", hostname: "h", logDirectory: "\(root)/logs/\(round)"))
+      for name in ["a", "b"] {
+        try await runtime.createContainer(
+          ContainerConfig(
+            id: "\(name)\(round)", sandboxID: id, name: name, attempt: 0, image: digest,
+            command: ["/bin/sh", "-c", script]))
+        try await runtime.startContainer("\(name)\(round)")
+      }
+      try await runtime.stopContainer("a\(round)", grace: .seconds(1))
+      try await runtime.removeContainer("a\(round)")
+      if round % 2 == 0 { try await runtime.removeSandbox(id) }
+      try await loop.sleep(for: .seconds(10))
+    }
+  }
+
+  /// A process that was being killed at the moment of the crash may end just after the start.
+  @LoopActor private static func agree(_ runtime: OCIRuntime, _ loop: Loop) async throws {
+    let end = loop.now + .seconds(5)
+    while true {
+      do { return try checkAgreement(runtime) } catch { if loop.now > end { throw error } }
+      try await loop.sleep(for: .milliseconds(20))
+    }
+  }
+
+  /// Every running record has its process, every process under our cgroup a running record, every overlay a record,
+  /// and nothing is half-way.
+  @LoopActor private static func checkAgreement(_ runtime: OCIRuntime) throws {
+    let layout = runtime.layout
+    var running: Set<Int32> = []
+    for record in runtime.supervisor.records.values {
+      try hold(record.phase != .starting && record.phase != .created, "\(record)")
+      guard record.phase == .running else { continue }
+      guard let pid = record.pid else { return try hold(false, "\(record)") }
+      try hold(Processes.isAlive(pid, startTicks: record.startTicks), "\(record)")
+      running.insert(pid)
+    }
+    let first = Cgroups.processes(layout.cgroupParent).filter { pid in
+      // The first process of a container has conmon as its parent; others are its children.
+      (Files.readText("/proc/\(pid)/status") ?? "").contains("\nNSpid:\t\(pid)\t1\n")
+    }
+    try hold(first == running, "\(first) run, \(running) are recorded")
+    let overlays = Set(Mounts.below(layout.containers).map { $0.parentPath })
+    try hold(
+      overlays.allSatisfy { path in runtime.supervisor.records.keys.contains { path.hasSuffix("/\($0)") } },
+      "\(overlays)")
+    try hold(
+      heldAddresses(layout).count == runtime.sandboxStore.records.values.count { $0.phase == .ready }, "addresses")
+  }
+
+  private static func hold(_ condition: Bool, _ what: String) throws {
+    if !condition { throw SkerryError(.internal, "records and machine disagree: \(what)") }
+  }
+
   /// A child process is killed at 50 moments of making a sandbox; its helpers live on as orphans. Each next child
   /// recovers first. No address, interface, namespace or rule may be lost to us.
   @Test(arguments: [50]) func killedInsideCNIAddLosesNoAddress(times: Int) async throws {

@@ -12,8 +12,6 @@ import ObjectModel
   static let maxConcurrentPulls = 2
   /// Layers of one image; a manifest that names more is refused.
   nonisolated static let maxLayers = 256
-  /// How often progress is told.
-  static let progressInterval: Duration = .milliseconds(500)
 
   struct Image: Sendable, Hashable {
     var status: ImageStatus
@@ -29,6 +27,12 @@ import ObjectModel
   private let gates = Gates()
   private var images: [String: Image] = [:]
   private var turn = 0
+  /// How often progress is told.
+  var progressInterval: Duration = .milliseconds(500)
+  /// Where an image comes from, with the file of its credentials; tests put sources of their own here.
+  lazy var makeSource: @LoopActor (ImageReference, String?) -> any ImageSource = { [tool] reference, credentials in
+    SkopeoSource(reference: reference, tool: tool, credentials: credentials)
+  }
 
   /// Called while an image is fetched, with its name and the bytes that have arrived.
   var onProgress: (@LoopActor (_ image: String, _ bytes: Int64) -> Void)?
@@ -111,7 +115,7 @@ import ObjectModel
       try await blocking { () throws(SkerryError) in try Files.write(secret, bytes, mode: 0o600) }
       authFile = secret
     }
-    let source = SkopeoSource(reference: reference, tool: tool, credentials: authFile)
+    let source = makeSource(reference, authFile)
     let result: Result<Image, SkerryError>
     do throws(SkerryError) {
       result = .success(try await fetch(reference, source, known, work))
@@ -133,7 +137,7 @@ import ObjectModel
     if let known, let current, known.sources[reference.text] == current { return known }
     let content = "\(work)/layout"
     try await blocking { () throws(SkerryError) in try Files.makeDirectory(work) }
-    let progress = Progress(reference.text, content, scheduler, onProgress)
+    let progress = Progress(reference.text, content, progressInterval, scheduler, onProgress)
     defer { progress.stop() }
     try await source.fetch(into: content)
     progress.stop()
@@ -244,14 +248,17 @@ extension ImageStore.Image {
 @LoopActor private final class Progress {
   private let image: String
   private let path: String
+  private let interval: Duration
   private let scheduler: any Scheduler
   private var report: (@LoopActor (String, Int64) -> Void)?
 
   init(
-    _ image: String, _ path: String, _ scheduler: any Scheduler, _ report: (@LoopActor (String, Int64) -> Void)?
+    _ image: String, _ path: String, _ interval: Duration, _ scheduler: any Scheduler,
+    _ report: (@LoopActor (String, Int64) -> Void)?
   ) {
     self.image = image
     self.path = path
+    self.interval = interval
     self.scheduler = scheduler
     self.report = report
     if report != nil { next() }
@@ -260,7 +267,7 @@ extension ImageStore.Image {
   func stop() { report = nil }
 
   private func next() {
-    scheduler.schedule(after: ImageStore.progressInterval) { [weak self] in
+    scheduler.schedule(after: interval) { [weak self] in
       guard let self, report != nil else { return }
       spawn { await self.measure() }
     }

@@ -51,6 +51,7 @@ import ObjectModel
   /// Joins the namespace `path` to the network; answers its addresses. What a failure leaves is for `detach`.
   func attach(_ record: SandboxRecord, namespace path: String) async throws(SkerryError) -> [String] {
     try await gates.with("cni") { () throws(SkerryError) in
+      try await removeBrokenBridge()
       _ = try await call("loopback", "ADD", record.id, path, "lo", loopback)
       var result = try await call("bridge", "ADD", record.id, path, Self.interface, try bridge())
       if !record.portMappings.isEmpty {
@@ -70,10 +71,46 @@ import ObjectModel
       // Without the namespace the plugins still give the address back.
       let there = try await blocking { () throws(SkerryError) in Mounts.isMountPoint(path) }
       let namespace = there ? path : ""
-      if !portMappings.isEmpty {
-        _ = try await call("portmap", "DEL", id, namespace, Self.interface, portmap(portMappings))
+      do throws(SkerryError) {
+        try await delete(id, portMappings, namespace)
+      } catch {
+        // The bridge plugin's DEL fails for good when its ADD was killed half-way through the NAT rules: it asks
+        // iptables to delete a rule that was never made. Without rules, and with its first DEL having taken the
+        // interface away, the second has nothing to fail at.
+        try await removeRules(of: id)
+        try await delete(id, portMappings, namespace)
       }
-      _ = try await call("bridge", "DEL", id, namespace, Self.interface, try bridge())
+    }
+  }
+
+  private func delete(_ id: String, _ portMappings: [PortMapping], _ namespace: String) async throws(SkerryError) {
+    if !portMappings.isEmpty {
+      _ = try await call("portmap", "DEL", id, namespace, Self.interface, portmap(portMappings))
+    }
+    _ = try await call("bridge", "DEL", id, namespace, Self.interface, try bridge())
+  }
+
+  /// The plugin gives the bridge its own address once more, so that it does not change with its ports. Killed before
+  /// that, the bridge falls back to the zero address with its last port, and every later ADD fails on it.
+  private func removeBrokenBridge() async throws(SkerryError) {
+    guard let address = Files.readText("/sys/class/net/\(layout.bridge)/address", limit: 64),
+      address.allSatisfy({ $0 == "0" || $0 == ":" || $0 == "\n" })
+    else { return }
+    try await tool.run(["ip", "link", "delete", layout.bridge])
+  }
+
+  /// Removes the NAT rules and chains of one sandbox, or of all, by what they say of themselves.
+  func removeRules(of id: String? = nil) async throws(SkerryError) {
+    var chains: [String] = []
+    if let id {
+      // The plugins name a sandbox's chains by this; one that was just made has no rule yet to be found by.
+      let sum = try await tool.run(["sha512sum"], input: Bytes("\(layout.networkName)\(id)".utf8))
+      let hash = String(decoding: sum.prefix(24), as: UTF8.self)
+      chains = ["CNI-\(hash)", "CNI-DN-\(hash.prefix(21))"]
+    }
+    let saved = String(decoding: try await tool.run(["iptables-save", "-t", "nat"]), as: UTF8.self)
+    for command in NATRules.removal(saved, network: layout.networkName, id: id, more: chains) {
+      try await tool.run(["iptables", "-w", "-t", "nat"] + command)
     }
   }
 

@@ -9,6 +9,9 @@ import Logging
   /// /dev/shm of a pod.
   nonisolated static let sharedMemory = "mode=1777,size=67108864"
 
+  /// Processes of a whole pod, the commands run in it included: one pod's fork bomb must not take the machine's pids.
+  nonisolated static let maxPids: Int64 = 4096
+
   let layout: RuntimeLayout
   private let tool: Tool
   private let network: PodNetwork
@@ -65,7 +68,7 @@ import Logging
         try await save(record)
       } catch {
         do throws(SkerryError) { try await dismantle(record) } catch {
-          log.warning("sandbox \(record.id) could not be taken down after a failure: \(error)")
+          log.warning(RuntimeLog.cleanup, "sandbox \(record.id) could not be taken down after a failure: \(error)")
         }
         throw SkerryError(error.code, "cannot make sandbox \(record.id)", cause: error)
       }
@@ -77,7 +80,9 @@ import Logging
     let types = record.hostNetwork ? ["ipc"] : ["net", "ipc", "uts"]
     let directory = "\(layout.namespaces)/\(record.id)"
     let shm = sharedMemory(record.id)
+    let group = "\(layout.cgroupParent)/\(record.id)"
     try await blocking { () throws(SkerryError) in
+      try CgroupWriter.machine().apply(group, pids: Self.maxPids)
       try Files.makeDirectory(directory, mode: 0o700)
       for type in types { try Files.write("\(directory)/\(type)", Bytes()) }
       try Files.makeDirectory(shm)
@@ -191,19 +196,26 @@ import Logging
     }
     for (id, record) in found {
       guard var record, record.id == id else {
-        log.warning("sandbox \(id) has no readable record; what is left of it is removed")
-        try await discardUnknown(id)
+        log.warning(RuntimeLog.recordUnreadable, "sandbox \(id) has no readable record; what is left of it is removed")
+        await discardUnknown(id)
         continue
       }
       records[id] = record
       if record.phase == .ready, try await isWhole(record) { continue }
       if record.phase == .stopped { continue }
-      try await dismantle(record)
-      record.phase = .stopped
-      record.addresses = []
-      try await save(record)
+      do throws(SkerryError) {
+        try await dismantle(record)
+        record.phase = .stopped
+        record.addresses = []
+        try await save(record)
+      } catch {
+        // It is reserved again: the next run or removal of it tries once more, and the other pods go on meanwhile.
+        record.phase = .reserved
+        records[id] = record
+        log.warning(RuntimeLog.cleanup, "sandbox \(id) could not be taken down after a crash: \(error)")
+      }
     }
-    for id in Files.list(layout.namespaces) where records[id] == nil { try await discardUnknown(id) }
+    for id in Files.list(layout.namespaces) where records[id] == nil { await discardUnknown(id) }
     try await network.reclaim(known: Set(records.values.filter { $0.phase == .ready }.map(\.id)))
   }
 
@@ -212,7 +224,13 @@ import Logging
     return try await blocking { () throws(SkerryError) in paths.allSatisfy { Mounts.isMountPoint($0) } }
   }
 
-  private func discardUnknown(_ id: String) async throws(SkerryError) {
+  private func discardUnknown(_ id: String) async {
+    do throws(SkerryError) { try await discard(unknown: id) } catch {
+      log.warning(RuntimeLog.cleanup, "what is left of sandbox \(id) could not be removed: \(error)")
+    }
+  }
+
+  private func discard(unknown id: String) async throws(SkerryError) {
     // A host port that it may have had is unknown; portmap's DEL goes by the id.
     let mapping = PortMapping(hostPort: 1, containerPort: 1, transport: "tcp")
     try await network.detach(id, portMappings: [mapping], namespace: namespace(id, "net"))

@@ -64,63 +64,13 @@ extension OCIRuntime {
         try await network.detach(
           record.id, portMappings: record.portMappings, namespace: sandboxStore.namespace(record.id, "net"))
       } catch {
-        log.warning("the network of sandbox \(record.id) could not be released: \(error)")
+        log.warning(RuntimeLog.cleanup, "the network of sandbox \(record.id) could not be released: \(error)")
       }
     }
   }
 
   private func removeBridge() async throws(SkerryError) {
     if Files.exists("/sys/class/net/\(layout.bridge)") { try await tool.run(["ip", "link", "delete", layout.bridge]) }
-    let saved = try await tool.run(["iptables-save", "-t", "nat"])
-    for command in NATRules.removal(String(decoding: saved, as: UTF8.self), network: layout.networkName) {
-      try await tool.run(["iptables", "-w", "-t", "nat"] + command)
-    }
-  }
-}
-
-/// What the CNI plugins leave in the NAT table when nobody took a sandbox down in order.
-enum NATRules {
-  /// The iptables commands that remove each rule with a comment of that network, and the chains that such rules jump
-  /// to and that are the plugins' per-sandbox ones.
-  static func removal(_ saved: String, network: String) -> [[String]] {
-    var deletions: [[String]] = []
-    var chains: [String] = []
-    for line in saved.split(separator: "\n") where line.hasPrefix("-A ") {
-      guard line.contains("name: \\\"\(network)\\\"") else { continue }
-      let words = split(String(line))
-      deletions.append(["-D"] + words.dropFirst())
-      if let jump = words.firstIndex(of: "-j"), jump + 1 < words.count {
-        let target = words[jump + 1]
-        let shared = target.hasPrefix("CNI-HOSTPORT")
-        if target.hasPrefix("CNI-"), !shared, !chains.contains(target) { chains.append(target) }
-      }
-    }
-    return deletions + chains.map { ["-F", $0] } + chains.map { ["-X", $0] }
-  }
-
-  /// The words of a line of iptables-save: separated by spaces, with `"…"` around some and `\"` in them.
-  static func split(_ line: String) -> [String] {
-    var words: [String] = []
-    var word = ""
-    var (quoted, escaped, started) = (false, false, false)
-    for character in line {
-      if escaped {
-        word.append(character)
-        escaped = false
-      } else if character == "\\" {
-        escaped = true
-      } else if character == "\"" {
-        quoted.toggle()
-        started = true
-      } else if character == " " && !quoted {
-        if started { words.append(word) }
-        (word, started) = ("", false)
-      } else {
-        word.append(character)
-        started = true
-      }
-    }
-    if started { words.append(word) }
-    return words
+    try await network.removeRules()
   }
 }

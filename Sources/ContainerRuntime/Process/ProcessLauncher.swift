@@ -99,7 +99,7 @@ import ObjectModel
   }
 
   /// One word of the shell, whatever is in it.
-  static func quoted(_ word: String) -> String {
+  nonisolated static func quoted(_ word: String) -> String {
     "'\(word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''"))'"
   }
 

@@ -57,6 +57,7 @@ import Logging
 
   /// Watches for exits from now on; the exit directory is there.
   func begin() throws(SkerryError) {
+    Descriptors.keepFromChildren()
     watch = try DirectoryWatch(
       layout.exits, onFile: { [weak self] id in self?.exitFileAppeared(id) },
       onGap: { [weak self] in self?.lookForExits() })
@@ -167,7 +168,7 @@ import Logging
   private func kill(_ id: String) async {
     guard let record = records[id], record.phase == .running else { return }
     do throws(SkerryError) { try await launcher.signal(record, SIGKILL) } catch {
-      log.warning("container \(id) could not be killed: \(error)")
+      log.error(RuntimeLog.killFailed, "container \(id) could not be killed: \(error)")
     }
   }
 
@@ -240,7 +241,7 @@ import Logging
       }
       guard ended else { return }
     } catch {
-      log.warning("the exit of container \(id) could not be recorded: \(error)")
+      log.error(RuntimeLog.exitUnrecorded, "the exit of container \(id) could not be recorded: \(error)")
       return
     }
     wake(id)
@@ -283,7 +284,7 @@ import Logging
         _ = try await blocking { () throws(SkerryError) in try LogRotation.rotateIfLarge(log, control: control) }
         try await lookAfter(record)
       } catch {
-        self.log.warning("housekeeping of container \(record.id): \(error)")
+        self.log.warning(RuntimeLog.housekeeping, "housekeeping of container \(record.id): \(error)")
       }
     }
   }
@@ -303,7 +304,9 @@ import Logging
       return true
     }
     guard lost else { return }
-    log.warning("container \(record.id) has gone and left no exit code; its monitor must have been killed")
+    log.warning(
+      RuntimeLog.monitorLost, "container \(record.id) has gone and left no exit code; its monitor must have been killed"
+    )
     wake(record.id)
     onEvent?(record.id)
   }

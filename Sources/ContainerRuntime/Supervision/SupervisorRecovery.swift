@@ -19,7 +19,8 @@ extension Supervisor {
     }
     for (id, record) in found {
       guard let record, record.id == id else {
-        log.warning("container \(id) has no readable record; what is left of it is removed")
+        log.warning(
+          RuntimeLog.recordUnreadable, "container \(id) has no readable record; what is left of it is removed")
         try await forget(id)
         continue
       }
@@ -95,7 +96,7 @@ extension Supervisor {
   /// What runs or is mounted under our names and has no record.
   private func removeStrangers() async throws(SkerryError) {
     for id in try await launcher.knownIDs() where records[id] == nil {
-      log.warning("container \(id) has no record and is removed")
+      log.warning(RuntimeLog.stranger, "container \(id) has no record and is removed")
       try await launcher.discard(id: id)
     }
     let (exits, known) = (layout.exits, Set(records.keys))

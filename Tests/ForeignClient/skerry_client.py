@@ -9,6 +9,7 @@ reads the connection and hands what it reads to the streams.
 """
 
 import collections
+import contextlib
 import math
 import socket
 import ssl
@@ -275,30 +276,36 @@ class Client:
             "limits": {"message": 4 << 20, "streams": 16}, "hello": hello,
         })))
         self.rest = b""
-        self.welcome = self.handshake()
+        try:
+            self.welcome = self.handshake()
+        except BaseException:
+            connection.close()
+            raise
         self.peer_credit = self.welcome.get("credit", 65_536)
-        threading.Thread(target=self.read_loop, daemon=True).start()
+        self.reader = threading.Thread(target=self.read_loop, daemon=True)
+        self.reader.start()
         threading.Thread(target=self.ping_loop, daemon=True).start()
 
     @classmethod
-    def connect(cls, host, port, ca, cert=None, key=None, server_name=None, timeout=10, **options):
+    def connect(cls, host, port, ca, cert=None, key=None, server_name=None, timeout=10, alpn="skerry/1", **options):
         """Over TLS 1.3; `server_name` is None where the server's certificate is checked by its CA alone."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(ca)
         context.check_hostname = server_name is not None
-        context.set_alpn_protocols(["skerry/1"])
+        context.set_alpn_protocols([alpn])
         if cert:
             context.load_cert_chain(cert, key)
         plain = socket.create_connection((host, port), timeout)
-        connection = context.wrap_socket(plain, server_hostname=server_name)
-        if connection.selected_alpn_protocol() != "skerry/1":
-            raise Malformed("the server does not speak skerry/1")
         try:
-            return cls(connection, **options)
+            connection = context.wrap_socket(plain, server_hostname=server_name)
         except BaseException:
-            connection.close()
+            plain.close()
             raise
+        if connection.selected_alpn_protocol() != alpn:
+            connection.close()
+            raise Malformed(f"the server does not speak {alpn}")
+        return cls(connection, **options)
 
     @classmethod
     def connect_unix(cls, path, timeout=10, **options):
@@ -342,8 +349,10 @@ class Client:
                 if not data:
                     raise ConnectionError("the server closed the connection")
                 self.rest += data
-        except (OSError, Malformed) as error:
+        except (OSError, ValueError) as error:
             self.fail(error)
+        finally:
+            self.connection.close()
 
     def fail(self, error):
         with self.changed:
@@ -353,7 +362,9 @@ class Client:
             for stream in self.streams.values():
                 stream.ended, stream.error = True, CallFailed("Disconnected", str(self.going_away or error))
             self.changed.notify_all()
-        self.connection.close()
+        # The reader closes the socket: closed under it, its number could be a new connection's while it still reads.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
 
     def handle(self, found):
         if found.type == PING:
@@ -410,11 +421,10 @@ class Client:
                 return self.fail(error)
 
     def close(self):
-        try:
+        with contextlib.suppress(OSError):
             self.write(frame(GOAWAY, payload=encode({"delay": 0, "reason": "shutdown", "message": ""})))
-        except OSError:
-            pass
         self.fail(ConnectionError("closed here"))
+        self.reader.join(10)
 
     # calls (section 10)
 

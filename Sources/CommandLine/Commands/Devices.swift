@@ -8,11 +8,14 @@ struct Readings: ClusterCommand {
     abstract: "Print what a device reported.", discussion: "skerry readings thermometer --tail 20 -f")
   @OptionGroup var globals: GlobalOptions
   @Flag(name: [.customShort("f"), .long], help: "Go on with every new reading.") var follow = false
-  @Option(name: .long, help: "How many of the newest.") var tail: Int64 = 20
+  @Option(name: .long, help: "How many of the newest (20 if neither this nor --after is given).") var tail: Int64?
+  @Option(name: .long, help: "The oldest above this number instead, at most 1000: the next page.") var after: Int64?
   @Option(name: .long, help: "Only of this property.") var property: String?
   @Option(name: [.customShort("o"), .long], help: "json prints one object a line.") var output: String?
   @Argument(help: "The device.") var device: String
 
+  /// How many readings are shown when nobody says how many.
+  static let usualTail: Int64 = 20
   /// How often `-f` asks for more.
   static let interval = Duration.milliseconds(500)
 
@@ -20,8 +23,11 @@ struct Readings: ClusterCommand {
     guard output == nil || output == "json" else {
       throw SkerryError(.invalidArgument, "readings are printed as a table or with -o json")
     }
+    guard tail == nil || after == nil else { throw SkerryError(.invalidArgument, "take either --tail or --after") }
     let reference = environment.reference(.device, device.split(separator: "/").last.map(String.init) ?? device)
-    var options: Value = ["limit": .int(max(0, min(tail, ConnectCall.maxReadings)))]
+    let limit = tail ?? (after == nil ? Self.usualTail : ConnectCall.maxReadings)
+    var options: Value = ["limit": .int(max(0, min(limit, ConnectCall.maxReadings)))]
+    if let after { options["after"] = .int(after) }
     if let property { options["property"] = .string(property) }
     var table = Table(["Number", "Time", "Property", "Value", "Quality"])
     var hasHeader = false

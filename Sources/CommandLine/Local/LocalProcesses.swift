@@ -21,7 +21,6 @@ import ObjectModel
 
   /// Starts everything and waits until each has said that it serves.
   func start(patience: Duration) async throws {
-    try await endLeftOvers()
     for daemon in try files.daemons() {
       if let ready = daemon.readyFile { try EventLoop.Files.removeFile(ready) }
       let log = "\(cluster.logs)/\(daemon.name.replacingSlash).log"
@@ -109,8 +108,8 @@ import ObjectModel
     }
   }
 
-  /// Daemons that an earlier `up` left behind keep the data open: they end first.
-  private func endLeftOvers() async throws {
+  /// Throws when daemons of this cluster run: they keep its data open, and they are not ours to end.
+  func refuseOthers() throws(SkerryError) {
     let pids = Self.processes(of: cluster.directory)
     guard !pids.isEmpty else { return }
     throw SkerryError(

@@ -32,8 +32,9 @@ struct Up: ClusterCommand {
     let ports = try LocalPorts.load(cluster) ?? LocalPorts.choose(cluster.nodes)
     try ports.store(cluster)
     let files = LocalFiles(cluster: cluster, ports: ports, now: environment.now, random: environment.random)
-    try files.write()
     let running = LocalProcesses(cluster: cluster, files: files, scheduler: environment.scheduler)
+    try running.refuseOthers()
+    try files.write()
     let stop = StopSignal()
     do {
       try await running.start(patience: Self.patience)

@@ -104,7 +104,8 @@ import ObjectModel
     if pod?.isBeingDeleted == false { try await refreshVolumes(facts) }
     tell(facts, present: pod != nil)
     probes.update(facts, observed)
-    for action in plan.actions {
+    try await stop(plan.actions.compactMap(Self.stop))
+    for action in plan.actions where Self.stop(action) == nil {
       try await perform(action, facts)
       if done { return }
     }
@@ -118,14 +119,7 @@ import ObjectModel
     case .stopSandbox(let id): try await runtime.stopSandbox(id)
     case .removeSandbox(let id): try await runtime.removeSandbox(id)
     case .start(let name, let attempt, _): await start(facts, name, attempt: attempt)
-    case .stop(let id, let grace):
-      if let message = memory.unhealthy[id] {
-        host.event(last, type: "Normal", reason: "Killing", message: message)
-      } else {
-        host.event(last, type: "Normal", reason: "Killing", message: "Stopping container \(name(of: id))")
-      }
-      try await runtime.stopContainer(id, grace: grace)
-      memory.unhealthy[id] = nil
+    case .stop(let id, let grace): try await stop([(id, grace)])
     case .remove(let id): try await runtime.removeContainer(id)
     case .backOff(let name, let attempt, let ran):
       let next = RestartBackoff.next(after: memory.backoff[name], attempt: attempt, ran: ran, now: host.scheduler.now)
@@ -137,6 +131,35 @@ import ObjectModel
       }
     case .forget: try await forget()
     }
+  }
+
+  private static func stop(_ action: PodAction) -> (id: String, grace: Duration)? {
+    if case .stop(let id, let grace) = action { return (id, grace) }
+    return nil
+  }
+
+  /// Stops containers together: a pod is gone after the longest of their grace times, not after their sum.
+  private func stop(_ list: [(id: String, grace: Duration)]) async throws(SkerryError) {
+    let stops = list.map { (id, grace) in
+      spawn { () async -> SkerryError? in
+        do throws(SkerryError) {
+          try await self.stop(id, grace: grace)
+          return nil
+        } catch {
+          return error
+        }
+      }
+    }
+    var failure: SkerryError?
+    for stop in stops { failure = await stop.value ?? failure }
+    if let failure { throw failure }
+  }
+
+  private func stop(_ id: String, grace: Duration) async throws(SkerryError) {
+    let message = memory.unhealthy[id] ?? "Stopping container \(name(of: id))"
+    host.event(last, type: "Normal", reason: "Killing", message: message)
+    try await host.runtime.stopContainer(id, grace: grace)
+    memory.unhealthy[id] = nil
   }
 
   private func name(of id: String) -> String { observed.containers.first { $0.id == id }?.name ?? id }
@@ -167,9 +190,7 @@ import ObjectModel
     do {
       _ = try await prepareVolumes(facts)
       // Containers of an earlier sandbox ended with it; they are not started again inside the new one.
-      for container in observed.containers where container.isRunning {
-        try await host.runtime.stopContainer(container.id, grace: facts.grace)
-      }
+      try await stop(observed.containers.filter(\.isRunning).map { ($0.id, facts.grace) })
       for sandbox in observed.sandboxes where !sandbox.ready { try await host.runtime.stopSandbox(sandbox.id) }
       let config = ContainerConfigBuilder.sandbox(facts, id: sandboxID, logRoot: host.logRoot)
       _ = try await host.runtime.runSandbox(config)

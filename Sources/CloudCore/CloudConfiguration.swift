@@ -17,6 +17,8 @@ package struct CloudConfiguration: Sendable {
   package var listener = ListenerLimits()
   package var log = LogLimits()
   package var readyFile: String?
+  /// The log of all objects.
+  var objects: String { "\(data)/objects.db" }
 
   /// Reads the file's settings; unknown keys are errors.
   package init(_ settings: Settings) throws(SkerryError) {

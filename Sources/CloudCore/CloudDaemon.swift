@@ -15,7 +15,7 @@ import Transport
 import Wire
 
 /// Adapts the key ring to what the object log asks for.
-private struct LogSealing: Sealing {
+struct LogSealing: Sealing {
   let sealer: Sealer
   func seal(_ plain: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.seal(plain, context: context) }
   func open(_ sealed: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.open(sealed, context: context) }
@@ -58,7 +58,7 @@ private struct LogSealing: Sealing {
     let ring = try KeyRing.loadOrCreate(path: ClusterPKI.sealingKeys(in: configuration.pki), random: random)
     log = try SQLiteObjectLog.open(
       SQLiteObjectLog.Configuration(
-        path: "\(configuration.data)/objects.db", sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
+        path: configuration.objects, sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
         limits: configuration.log), scheduler: loop, random: random)
     readings = try ReadingsStore(path: "\(configuration.data)/readings.db", metrics: metrics)
 

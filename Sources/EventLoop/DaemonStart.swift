@@ -24,10 +24,11 @@ package enum Daemon {
   /// on it (`RestartPreventExitStatus`).
   package static let exitConfiguration: Int32 = 78
 
-  /// `--config FILE` and `--set KEY=VALUE …`; `--help` and `--version` print and exit.
-  package static func settings(name: String, arguments: [String] = CommandLine.arguments) throws(SkerryError)
-    -> Settings
-  {
+  /// `--config FILE` and `--set KEY=VALUE …`; `--help` and `--version` print and exit. `more` is what else the program
+  /// takes, for its help.
+  package static func settings(
+    name: String, arguments: [String] = CommandLine.arguments, more: String = ""
+  ) throws(SkerryError) -> Settings {
     var overrides: [(String, String)] = []
     var file: String?
     var rest = arguments.dropFirst()
@@ -43,7 +44,7 @@ package enum Daemon {
           overrides.append((parts[0], parts[1]))
         }
       case "--help", "-h":
-        print("usage: \(name) --config FILE [--set KEY=VALUE ...]\nThe keys are listed in docs/operations.md.")
+        print("usage: \(name) --config FILE [--set KEY=VALUE ...] \(more)\nThe keys are listed in docs/operations.md.")
         exit(0)
       case "--version":
         print("\(name) \(Version.current)")

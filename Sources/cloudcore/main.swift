@@ -1,9 +1,19 @@
 import Base
 import CloudCore
 import EventLoop
+import Glibc
+
+let given = CommandLine.arguments
 
 Daemon.run(name: "cloudcore") { loop in
-  let configuration = try CloudConfiguration(try Daemon.settings(name: "cloudcore"))
+  var arguments = given
+  let maintenance = try CloudMaintenance.take(from: &arguments)
+  let configuration = try CloudConfiguration(
+    try Daemon.settings(name: "cloudcore", arguments: arguments, more: CloudMaintenance.usage))
+  if let maintenance {
+    print(try maintenance.run(configuration, random: SystemRandom()))
+    exit(0)
+  }
   return try await CloudDaemon.start(configuration, loop: loop)
 } stop: { daemon in
   await daemon.stop()

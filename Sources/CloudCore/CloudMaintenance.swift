@@ -1,0 +1,61 @@
+import Base
+import EventLoop
+import Identity
+import ObjectLog
+
+/// What a cloudcore's program does with its data besides serving: it copies, restores or checks them, and ends.
+package enum CloudMaintenance: Sendable {
+  /// `--backup FILE`: a copy of the objects, also while the daemon runs.
+  case backup(to: String)
+  /// `--restore FILE`: puts a copy in place as a new epoch; the daemon must not run.
+  case restore(from: String)
+  /// `--check`: reads everything once, also while the daemon runs.
+  case check
+
+  /// How it is called, for `--help`.
+  package static let usage = "[--backup FILE | --restore FILE | --check]"
+
+  /// Takes its arguments out of a command line; nil if the daemon is to serve.
+  package static func take(from arguments: inout [String]) throws(SkerryError) -> CloudMaintenance? {
+    var found: [CloudMaintenance] = []
+    var rest: [String] = []
+    var source = arguments[...]
+    while let argument = source.popFirst() {
+      switch argument {
+      case "--check": found.append(.check)
+      case "--backup", "--restore":
+        guard let file = source.popFirst() else { throw SkerryError(.invalidArgument, "\(argument) needs a file") }
+        found.append(argument == "--backup" ? .backup(to: file) : .restore(from: file))
+      default: rest.append(argument)
+      }
+    }
+    guard found.count <= 1 else {
+      throw SkerryError(.invalidArgument, "one of --backup, --restore and --check at a time")
+    }
+    arguments = rest
+    return found.first
+  }
+
+  /// Does it, on the calling thread, and answers what to tell.
+  package func run(_ configuration: CloudConfiguration, random: any RandomSource) throws(SkerryError) -> String {
+    let path = configuration.objects
+    if case .restore(let file) = self {
+      try Files.makeDirectory(configuration.data, mode: 0o700)
+      let cursor = try LogRestore.run(from: file, to: path, random: random)
+      return "\(path) is \(file) now; it goes on at revision \(cursor.position + 1) in a new epoch"
+    }
+    guard Files.exists(path) else { throw SkerryError(.notFound, "\(path) does not exist; nothing was ever stored") }
+    let report: LogCheck.Report
+    let what: String
+    if case .backup(let file) = self {
+      report = try LogBackup.run(from: path, to: file)
+      what = "\(file) holds"
+    } else {
+      let ring = try KeyRing.loadOrCreate(path: ClusterPKI.sealingKeys(in: configuration.pki), random: random)
+      report = try LogCheck.run(path: path, sealing: LogSealing(sealer: Sealer(ring: ring, random: random)))
+      what = "\(path) is sound:"
+    }
+    return "\(what) \(report.objects) objects in \(report.versions) versions, \(report.sealed) of them sealed, "
+      + "through revision \(report.cursor.position)"
+  }
+}

@@ -135,7 +135,9 @@ import Wire
       ],
     ]
   }
-  @LoopActor private static func phase(_ node: Node, _ uid: String) -> String? { node.recorder.statuses[uid]?["phase"].string }
+  @LoopActor private static func phase(_ node: Node, _ uid: String) -> String? {
+    node.recorder.statuses[uid]?["phase"].string
+  }
 
   @Test func aPodRunsIsUpdatedAndGoes() async throws {
     try await onLoop {

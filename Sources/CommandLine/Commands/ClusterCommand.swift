@@ -105,7 +105,8 @@ package struct SkerryCommand: AsyncParsableCommand {
       CommandGroup(
         name: "Clusters",
         subcommands: [
-          Up.self, Down.self, CloudCommand.self, EdgeCommand.self, TokenCommand.self, ClientCommand.self, ConfigCommand.self,
+          Up.self, Down.self, CloudCommand.self, EdgeCommand.self, TokenCommand.self, ClientCommand.self,
+          ConfigCommand.self,
         ]),
       CommandGroup(name: "This program", subcommands: [Completion.self, Version.self]),
     ])

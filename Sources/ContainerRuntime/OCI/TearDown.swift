@@ -37,7 +37,7 @@ extension OCIRuntime {
       let found = Cgroups.processes(layout.cgroupParent)
       if found.isEmpty { return }
       for pid in found { kill(pid, SIGKILL) }
-      usleep(roundMicroseconds)
+      BlockingPause.wait(.microseconds(roundMicroseconds))
     }
     throw SkerryError(.system, "processes in the cgroup \(layout.cgroupParent) could not be killed")
   }
@@ -46,7 +46,7 @@ extension OCIRuntime {
     for _ in 0..<maxRounds {
       Cgroups.removeTree(layout.cgroupParent)
       if !Cgroups.hierarchies().contains(where: { Files.exists("\($0)\(layout.cgroupParent)") }) { return }
-      usleep(roundMicroseconds)
+      BlockingPause.wait(.microseconds(roundMicroseconds))
     }
   }
 

@@ -115,7 +115,9 @@ import ObjectModel
       defer { close(file) }
       guard write(file, "go\n", 3) == 3 else { throw Files.failure("write", fifo) }
       // The bytes go with the last who has the FIFO open: hold it until the process has read them and removed it.
-      for _ in 0..<Self.startPolls where Files.exists(fifo) { usleep(Self.startPollMicroseconds) }
+      for _ in 0..<Self.startPolls where Files.exists(fifo) {
+        BlockingPause.wait(.microseconds(Self.startPollMicroseconds))
+      }
       guard !Files.exists(fifo) else { throw SkerryError(.timeout, "the process did not start within 10 seconds") }
     }
   }

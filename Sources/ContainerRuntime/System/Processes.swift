@@ -64,7 +64,7 @@ enum Processes {
       let found = marked(mark).filter { $0 != getpid() && startTicks($0) != nil }
       if found.isEmpty { return }
       for pid in found { kill(pid, SIGKILL) }
-      usleep(5_000)
+      BlockingPause.wait(.milliseconds(5))
     }
   }
 

@@ -41,10 +41,7 @@ import Wire
   @discardableResult
   package func attach(_ session: Session, caller: Caller) -> ServedConnection {
     let connection = connection(caller: caller)
-    session.onStream = { stream in
-      guard !connection.serve(stream) else { return }
-      stream.fail(CallError(reason: CallError.unknownMethod, message: "there is no method \"\(stream.method)\""))
-    }
+    session.onStream = { connection.answer($0) }
     return connection
   }
 
@@ -84,6 +81,12 @@ import Wire
     default: return false
     }
     return true
+  }
+
+  /// The same, and refuses methods that are not the API's: for those who serve nothing else.
+  package func answer(_ stream: SessionStream) {
+    guard !serve(stream) else { return }
+    stream.fail(CallError(reason: CallError.unknownMethod, message: "there is no method \"\(stream.method)\""))
   }
 
   // MARK: calls

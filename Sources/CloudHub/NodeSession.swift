@@ -41,7 +41,7 @@ import Wire
     case "slice": openSlice(stream)
     case "lane": openLane(stream)
     case "renew": renew(stream)
-    default: _ = calls.serve(stream)
+    default: calls.answer(stream)
     }
   }
 

@@ -96,7 +96,7 @@ import Wire
     let session = Session(stream: stream, role: .client, hello: hello, scheduler: scheduler, random: random)
     let ending = Ending()
     let served = caller()
-    session.onStream = { _ = served.serve($0) }
+    session.onStream = { served.answer($0) }
     session.onClose = { error in ending.finish(error) }
     session.start()
     try await session.ready()

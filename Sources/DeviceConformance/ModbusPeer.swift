@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import Synchronization
 
 /// A pymodbus server in a process of its own (Tests/Peers/modbus_peer.py), which ends with its standard input.
 package final class ModbusPeer: Sendable {
@@ -7,6 +8,7 @@ package final class ModbusPeer: Sendable {
   package let log: String
   private let pid: pid_t
   private let stdin: Int32
+  private let stopped = Atomic(false)
   private let directory: String
 
   /// The repository: where the peer and its interpreter lie.
@@ -70,7 +72,9 @@ package final class ModbusPeer: Sendable {
 
   deinit { stop() }
 
-  private func stop() {
+  /// Ends it; a second call does nothing.
+  package func stop() {
+    guard !stopped.exchange(true, ordering: .relaxed) else { return }
     close(stdin)
     kill(pid, SIGTERM)
     var status: Int32 = 0

@@ -47,7 +47,7 @@ import Wire
   /// Opens the store. `dialEdge` connects to edgecore's socket.
   package init(
     _ configuration: Configuration, dialEdge: @escaping SessionKeeper.Dial, scheduler: any Scheduler,
-    random: any RandomSource, logger: Logger
+    random: any RandomSource, metrics: Metrics = Metrics(), logger: Logger
   ) throws(SkerryError) {
     self.configuration = configuration
     self.scheduler = scheduler
@@ -55,8 +55,8 @@ import Wire
     try Self.makeDirectory(configuration.data)
     store = try ReadingStore(
       path: configuration.data + "/readings.db", scheduler: scheduler, random: random, limits: configuration.limits)
-    hub = DriverHub(store: store, scheduler: scheduler, random: random, logger: logger)
-    commands = CommandService(hub: hub, store: store, scheduler: scheduler, logger: logger)
+    hub = DriverHub(store: store, scheduler: scheduler, random: random, metrics: metrics, logger: logger)
+    commands = CommandService(hub: hub, store: store, scheduler: scheduler, metrics: metrics, logger: logger)
     desired = DesiredValues(hub: hub, store: store, scheduler: scheduler, random: random, logger: logger)
     export = ReadingExport(store: store, logger: logger)
     registry = DeviceRegistry(
@@ -73,6 +73,8 @@ import Wire
       .system, "cannot make \(path): \(String(cString: strerror(errno))); make its parent and check the permissions")
   }
 
+  package var isConnected: Bool { edge.session != nil }
+
   /// Listens for drivers and connects to edgecore.
   package func start() throws(SkerryError) {
     hub.onDriver = { [desired] in desired.driverReady($0) }
@@ -88,8 +90,8 @@ import Wire
       }
     }
     listener.onAccept = { [hub] in hub.accept($0) }
-    edge.onReady = { [api] in api.current = APIClient(session: $0) }
-    edge.onLost = { [api] in api.current = nil }
+    edge.onReady = { [api] in api.link(APIClient(session: $0)) }
+    edge.onLost = { [api] in api.link(nil) }
     edge.onStream = { [weak self] in self?.serve($0) }
     edge.start()
     registry.start()
@@ -104,6 +106,7 @@ import Wire
   package func stop() async {
     listener?.close()
     registry.stop()
+    api.close()
     maintaining?.cancel()
     hub.stop()
     edge.stop()

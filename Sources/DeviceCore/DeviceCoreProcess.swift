@@ -2,12 +2,11 @@ import Base
 import DeviceSDK
 import DeviceServices
 import EventLoop
-import Logging
+import Transport
 
 /// devicecore's main program.
 package enum DeviceCoreProcess {
   private static let usage = """
-    usage: devicecore [--config FILE] [--key value ...]
       --data           the directory of the device store (/var/lib/skerry/devices)
       --edge-socket    edgecore's socket (/var/lib/skerry/edge.sock)
       --driver-socket  the socket for drivers (/var/lib/skerry/devices.sock)
@@ -15,19 +14,26 @@ package enum DeviceCoreProcess {
       --keep-exported  how long readings stay here that the cloud has (24h)
       --max-age        how long readings wait for the cloud (720h)
       --max-bytes      bytes of all readings together (512MiB)
-      --log-level      trace, debug, info, warning or error (info)
     """
 
-  /// Runs until a signal; answers the exit status.
-  package static func run(_ arguments: [String]) -> Int32 {
-    runProcess(name: "devicecore", arguments: arguments, usage: usage) { settings, loop, logger throws(SkerryError) in
+  /// Runs until a signal.
+  package static func run() -> Never {
+    DeviceProcess.run(name: "devicecore", usage: usage) { settings, loop in
       let (configuration, edgeSocket) = try configuration(&settings)
+      let frame = try DeviceProcess.Frame(name: "devicecore", settings: &settings)
       let core = try DeviceCore(
         configuration,
         dialEdge: { () async throws(SkerryError) in try await UnixStream.connect(path: edgeSocket) }, scheduler: loop,
-        random: SystemRandom(), logger: logger)
+        random: SystemRandom(), metrics: frame.metrics,
+        logger: Daemon.logger("devicecore", level: frame.level, clock: loop))
+      frame.readiness.isReady = { [core] in core.isConnected ? nil : "edgecore is not connected" }
+      try frame.serve(on: loop)
       try core.start()
-      return { await core.stop() }
+      try frame.tellReady()
+      return {
+        await core.stop()
+        frame.stop()
+      }
     }
   }
 
@@ -44,7 +50,6 @@ package enum DeviceCoreProcess {
     configuration.limits.maxAge = try settings.duration("max-age", or: configuration.limits.maxAge)
     configuration.limits.maxBytes = max(1 << 16, try settings.bytes("max-bytes", or: configuration.limits.maxBytes))
     let edgeSocket = try settings.string("edge-socket", or: "/var/lib/skerry/edge.sock")
-    try settings.finish()
     return (configuration, edgeSocket)
   }
 }

@@ -14,6 +14,7 @@ import Base
   private let connection: any DriverConnection
   private let scheduler: any Scheduler
   private let random: any RandomSource
+  private let polls: Counter
   private let report: @LoopActor ([Reading]) -> Void
 
   private var schedule = PollSchedule()
@@ -27,16 +28,15 @@ import Base
 
   init(
     assignment: DeviceAssignment, connection: any DriverConnection, scheduler: any Scheduler,
-    random: any RandomSource, report: @escaping @LoopActor ([Reading]) -> Void
+    random: any RandomSource, polls: Counter, report: @escaping @LoopActor ([Reading]) -> Void
   ) {
     self.assignment = assignment
     self.connection = connection
     self.scheduler = scheduler
     self.random = random
+    self.polls = polls
     self.report = report
   }
-
-  var missedPolls: Int { schedule.missed }
 
   /// Starts polling after `phase`; properties that cannot be used are reported once.
   func start(phase: Duration) {
@@ -105,6 +105,7 @@ import Base
       return pump()
     }
     busy = true
+    polls.add()
     spawn { [self] in
       let results = await ask(names, deadline: Self.pollDeadline)
       settle(results)

@@ -21,13 +21,18 @@ import Wire
 
   package init(
     driver: any Driver, dial: @escaping SessionKeeper.Dial, scheduler: any Scheduler, random: any RandomSource,
-    logger: Logger
+    metrics: Metrics = Metrics(), logger: Logger
   ) {
     let outbox = ReadingOutbox(run: random.bytes(16), logger: logger)
     self.outbox = outbox
     self.scheduler = scheduler
     self.logger = logger
-    service = DriverService(driver: driver, scheduler: scheduler, random: random, logger: logger) { outbox.add($0) }
+    service = DriverService(
+      driver: driver, scheduler: scheduler, random: random, metrics: metrics, logger: logger
+    ) { outbox.add($0) }
+    outbox.waitingGauge = metrics.gauge(
+      "skerry_driver_readings_waiting", "Readings that devicecore has not stored yet.")
+    outbox.lostCounter = metrics.counter("skerry_driver_readings_dropped_total", "Readings that were dropped.")
     let name = driver.protocolName
     keeper = SessionKeeper(
       name: "devicecore", dial: dial,
@@ -42,6 +47,8 @@ import Wire
   }
 
   package func start() { keeper.start() }
+
+  package var isConnected: Bool { keeper.session != nil }
 
   package func stop() {
     service.stop()

@@ -2,102 +2,90 @@ import Base
 import EventLoop
 import Glibc
 import Logging
-import Synchronization
+import Transport
 
 /// The main program of a driver's process: settings, loop, link to devicecore, an orderly end at SIGTERM.
 package enum DriverProcess {
-  /// Runs until a signal; answers the exit status.
-  package static func run(
-    name: String, arguments: [String], driver: @escaping @LoopActor (any Scheduler) -> any Driver
-  ) -> Int32 {
-    let usage = """
-      usage: \(name) [--config FILE] [--key value ...]
-        --socket     the socket on which devicecore takes drivers (/var/lib/skerry/devices.sock)
-        --log-level  trace, debug, info, warning or error (info)
-      """
-    return runProcess(name: name, arguments: arguments, usage: usage) { settings, loop, logger throws(SkerryError) in
+  private static let usage = """
+      --socket      the socket on which devicecore takes drivers (/var/lib/skerry/devices.sock)
+    """
+
+  /// Runs until a signal.
+  package static func run(name: String, driver: @escaping @LoopActor (any Scheduler) -> any Driver) -> Never {
+    DeviceProcess.run(name: name, usage: usage) { settings, loop in
       let socket = try settings.string("socket", or: "/var/lib/skerry/devices.sock")
-      try settings.finish()
+      let frame = try DeviceProcess.Frame(name: name, settings: &settings)
+      let logger = Daemon.logger(name, level: frame.level, clock: loop)
       let link = DriverLink(
         driver: driver(loop), dial: { () async throws(SkerryError) in try await UnixStream.connect(path: socket) },
-        scheduler: loop, random: SystemRandom(), logger: logger)
+        scheduler: loop, random: SystemRandom(), metrics: frame.metrics, logger: logger)
+      frame.readiness.isReady = { [link] in link.isConnected ? nil : "devicecore is not connected" }
+      try frame.serve(on: loop)
       link.start()
-      return { link.stop() }
-    }
-  }
-}
-
-/// The frame of a device process: reads settings, starts the loop on this thread, composes with `start`, and runs
-/// what that answers at SIGTERM or SIGINT. Answers the exit status.
-package func runProcess(
-  name: String, arguments: [String], usage: String,
-  start: @escaping @LoopActor (inout Settings, Loop, Logger) throws(SkerryError) -> @LoopActor () async -> Void
-) -> Int32 {
-  if arguments.contains("--help") {
-    print(usage)
-    return 0
-  }
-  let loop = Loop.installAsMain()
-  let level = ProcessLevel()
-  LoggingSystem.bootstrap { LogfmtHandler(label: $0, level: level.current, clock: { loop.wall }) }
-  do throws(SkerryError) {
-    var settings = try Settings(arguments: arguments)
-    let word = try settings.string("log-level", or: "info")
-    guard let chosen = Logger.Level(rawValue: word) else {
-      throw SkerryError(.invalidArgument, "log-level is \"\(word)\": use info, or debug for more")
-    }
-    level.current = chosen
-    let given = settings
-    let logger = Logger(label: name)
-    let started = LoopActor.entered { () -> Result<ProcessEnd, SkerryError> in
-      Result { () throws(SkerryError) in
-        var settings = given
-        return ProcessEnd(try start(&settings, loop, logger), loop)
+      try frame.tellReady()
+      return {
+        link.stop()
+        frame.stop()
       }
     }
-    let end = try started.get()
-    loop.run()
-    return LoopActor.entered { end.status }
-  } catch {
-    Logger(label: name).error(.processCannotStart, "\(name) cannot start: \(error)")
-    return 1
   }
 }
 
-/// The level of loggers that are made from now on.
-private final class ProcessLevel: Sendable {
-  private let level = Mutex(Logger.Level.info)
-  var current: Logger.Level {
-    get { level.withLock { $0 } }
-    set { level.withLock { $0 = newValue } }
+/// What the device processes share: settings from `--key value` or a file, a loop, logs, and the operations port.
+package enum DeviceProcess {
+  /// Answers what to do at the end.
+  package typealias Start =
+    @LoopActor (inout Settings, Loop) async throws -> @Sendable @LoopActor () async -> Void
+
+  /// Reads the settings, composes with `start` on a new main loop, and runs until a signal.
+  package static func run(name: String, usage: String, start: @escaping @Sendable Start) -> Never {
+    let arguments = Array(CommandLine.arguments.dropFirst())
+    if arguments.contains("--help") || arguments.contains("-h") {
+      print("usage: \(name) [--config FILE] [--key value ...]\n\(usage)\n\(Frame.usage)")
+      exit(0)
+    }
+    Daemon.run(name: name) { loop in
+      var settings = try Settings(arguments: arguments)
+      return try await start(&settings, loop)
+    } stop: { stop in
+      await stop()
+    }
   }
-}
 
-extension LogCode {
-  /// A device process ends at its start; the message names the setting, file or socket and the remedy.
-  package static let processCannotStart = LogCode("E-DEV-006")
-}
+  /// The settings that all device processes have, and what they stand for. Reading them ends the reading of settings.
+  @LoopActor package final class Frame {
+    package nonisolated static let usage = """
+        --operations  HOST:PORT that serves /metrics, /healthz and /readyz; none if it is not given
+        --ready-file  gets {"metrics": URL} once the process serves
+        --log-level   trace, debug, info, warning or error (info)
+      """
+    package let level: Logger.Level
+    package let metrics = Metrics()
+    package let readiness = Readiness()
+    private let address: HostPort?
+    private let readyFile: String?
+    private var server: OperationsServer?
 
-/// Ends the process in order at the first signal, at once at the second.
-@LoopActor private final class ProcessEnd {
-  private(set) var status: Int32 = 0
-  private var watches: [SignalWatch] = []
+    package init(name: String, settings: inout Settings) throws(SkerryError) {
+      level = try LogLevel.parse(try settings.string("log-level", or: "info"))
+      address = try settings.string("operations").map { (text) throws(SkerryError) in try HostPort(text) }
+      readyFile = try settings.string("ready-file")
+      try settings.finish()
+    }
 
-  init(_ stop: @escaping @LoopActor () async -> Void, _ loop: Loop) {
-    var ending = false
-    for signal in [SIGTERM, SIGINT] {
-      watches.append(
-        Signals.on(signal) { [weak self] in
-          if ending {
-            self?.status = 128 + signal
-            return loop.stop()
-          }
-          ending = true
-          spawn {
-            await stop()
-            loop.stop()
-          }
-        })
+    /// Opens the operations port, if one is set.
+    package func serve(on loop: Loop) throws(SkerryError) {
+      guard let address else { return }
+      server = try OperationsServer.standard(at: address, metrics: metrics, scheduler: loop, ready: readiness)
+    }
+
+    package func stop() { server?.close() }
+
+    /// Writes the ready file, if one is set.
+    package func tellReady() throws(SkerryError) {
+      guard let readyFile else { return }
+      let url = server.map { "\"http://\($0.endpoint)\"" } ?? "null"
+      try Files.writeDurably(readyFile, Bytes("{\"metrics\": \(url)}\n".utf8), mode: 0o600)
     }
   }
 }

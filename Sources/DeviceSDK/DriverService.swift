@@ -13,20 +13,24 @@ import Logging
   private let random: any RandomSource
   private let logger: Logger
   private let report: @LoopActor ([Reading]) -> Void
+  private let polls: Counter
+  private let assigned: Gauge
   private var workers: [String: DeviceWorker] = [:]
   /// Devices whose configuration is of no use, with why.
   private var refused: [String: (assignment: DeviceAssignment, error: DriverError)] = [:]
 
   /// `report` takes readings as they are made.
   package init(
-    driver: any Driver, scheduler: any Scheduler, random: any RandomSource, logger: Logger,
-    report: @escaping @LoopActor ([Reading]) -> Void
+    driver: any Driver, scheduler: any Scheduler, random: any RandomSource, metrics: Metrics = Metrics(),
+    logger: Logger, report: @escaping @LoopActor ([Reading]) -> Void
   ) {
     self.driver = driver
     self.scheduler = scheduler
     self.random = random
     self.logger = logger
     self.report = report
+    polls = metrics.counter("skerry_driver_polls_total", "Polls of devices, also those that failed.")
+    assigned = metrics.gauge("skerry_driver_devices", "Devices that this driver polls.")
   }
 
   package var devices: [String] { (Array(workers.keys) + Array(refused.keys)).sorted() }
@@ -43,8 +47,10 @@ import Logging
       }
       let connection = try driver.connection(to: assignment)
       let worker = DeviceWorker(
-        assignment: assignment, connection: connection, scheduler: scheduler, random: random, report: report)
+        assignment: assignment, connection: connection, scheduler: scheduler, random: random,
+        polls: polls, report: report)
       workers[name] = worker
+      assigned.set(Int64(workers.count))
       logger.info("device assigned", metadata: ["device": "\(name)", "properties": "\(assignment.properties.count)"])
       worker.start(phase: isNew ? phase(assignment) : .zero)
     } catch {
@@ -73,6 +79,7 @@ import Logging
   package func remove(_ device: String) {
     workers.removeValue(forKey: device)?.stop()
     refused[device] = nil
+    assigned.set(Int64(workers.count))
   }
 
   /// Lets go of every device that is not named.
@@ -85,7 +92,8 @@ import Logging
   private func worker(_ device: String) throws(DriverError) -> DeviceWorker {
     if let error = refused[device]?.error { throw error }
     guard let worker = workers[device] else {
-      throw DriverError(.configuration, "device \(device) is not assigned to this driver")
+      // Not a fault of the device's configuration: a driver that has just connected has yet to hear of its devices.
+      throw DriverError(.unreachable, "device \(device) is not assigned to this driver yet")
     }
     return worker
   }

@@ -36,6 +36,9 @@ import Wire
   /// Tells a connection's answers from those of the one before.
   private var connection = 0
 
+  package var waitingGauge = Gauge()
+  package var lostCounter = Counter()
+
   package init(run: Bytes, capacity: Int = ReadingOutbox.maxReadings, logger: Logger) {
     self.run = run
     self.capacity = capacity
@@ -55,7 +58,9 @@ import Wire
       waiting.removeFirst(drop)
       if lost == 0 { logger.warning(.readingsDropped, "devicecore takes no readings; the oldest are dropped") }
       lost += UInt64(drop)
+      lostCounter.add(UInt64(drop))
     }
+    waitingGauge.set(Int64(count))
     flush()
   }
 
@@ -91,6 +96,7 @@ import Wire
         guard connection == self.connection else { return }
         underWay = nil
         sending = false
+        waitingGauge.set(Int64(count))
         flush()
       } catch {
         guard connection == self.connection else { return }

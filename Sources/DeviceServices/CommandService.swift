@@ -73,8 +73,15 @@ package struct CommandAnswer: Sendable, Hashable {
   private let scheduler: any Scheduler
   private let logger: Logger
   private var running: [String: Task<CommandAnswer, Never>] = [:]
+  private var ended: [CommandState: Counter] = [:]
 
-  package init(hub: DriverHub, store: ReadingStore, scheduler: any Scheduler, logger: Logger) {
+  package init(
+    hub: DriverHub, store: ReadingStore, scheduler: any Scheduler, metrics: Metrics = Metrics(), logger: Logger
+  ) {
+    for state in [CommandState.done, .expired, .unknown, .failed] {
+      ended[state] = metrics.counter(
+        "skerry_device_commands_total", "Commands by how they ended.", [("state", state.rawValue)])
+    }
     self.hub = hub
     self.store = store
     self.scheduler = scheduler
@@ -92,6 +99,7 @@ package struct CommandAnswer: Sendable, Hashable {
     running[command.id] = task
     let answer = await task.value
     running[command.id] = nil
+    ended[answer.state]?.add()
     return answer
   }
 

@@ -23,14 +23,29 @@ import Wire
   private var drivers: [String: ConnectedDriver] = [:]
   private var graceTimers: [String: TimerID] = [:]
   private var connecting = 0
+  private let good: Counter
+  private let bad: Counter
+  private let lost: Counter
+  private let connected: Gauge
+  private let assigned: Gauge
 
   /// A protocol's driver is connected.
   package var onDriver: (@LoopActor (_ protocolName: String) -> Void)?
   /// Readings of a driver, after they were stored.
   package var onReadings: (@LoopActor ([Reading]) -> Void)?
 
-  package init(store: ReadingStore, scheduler: any Scheduler, random: any RandomSource, logger: Logger) {
+  package init(
+    store: ReadingStore, scheduler: any Scheduler, random: any RandomSource, metrics: Metrics = Metrics(),
+    logger: Logger
+  ) {
     self.store = store
+    let name = "skerry_device_readings_total"
+    let help = "Readings that drivers handed over and that were stored."
+    good = metrics.counter(name, help, [("quality", "good")])
+    bad = metrics.counter(name, help, [("quality", "bad")])
+    lost = metrics.counter("skerry_device_readings_lost_total", "Readings that drivers dropped before they came here.")
+    connected = metrics.gauge("skerry_device_drivers", "Drivers that are connected.")
+    assigned = metrics.gauge("skerry_device_devices", "Devices that drivers are told of.")
     self.scheduler = scheduler
     self.random = random
     self.logger = logger
@@ -43,6 +58,7 @@ import Wire
   /// Tells the device's driver, now or when it comes.
   package func assign(_ assignment: DeviceAssignment) {
     let old = assignments.updateValue(assignment, forKey: assignment.device)
+    assigned.set(Int64(assignments.count))
     guard old != assignment else { return }
     if let old, old.protocolName != assignment.protocolName { drivers[old.protocolName]?.queue(old.device) }
     if let driver = drivers[assignment.protocolName] {
@@ -54,6 +70,7 @@ import Wire
 
   package func remove(_ device: String) {
     guard let old = assignments.removeValue(forKey: device) else { return }
+    assigned.set(Int64(assignments.count))
     drivers[old.protocolName]?.queue(device)
   }
 
@@ -85,17 +102,18 @@ import Wire
     }
     session.onReady = { [weak self, weak session] in
       settled()
-      if let self, let session { connected(session) }
+      if let self, let session { take(session) }
     }
     session.onClose = { _ in settled() }
     session.start()
   }
 
-  private func connected(_ session: Session) {
+  private func take(_ session: Session) {
     let name = session.peerHello["protocol"].string ?? ""
     drivers[name]?.session.close(GoAway.replaced, message: "another driver took the protocol \(name)")
     let driver = ConnectedDriver(protocolName: name, session: session, hub: self)
     drivers[name] = driver
+    connected.set(Int64(drivers.count))
     if let timer = graceTimers.removeValue(forKey: name) { scheduler.cancel(timer) }
     let uid = session.peer.credentials.map { "\($0.uid)" } ?? "?"
     logger.info("driver connected", metadata: ["protocol": "\(name)", "uid": "\(uid)"])
@@ -106,6 +124,7 @@ import Wire
     session.onClose = { [weak self, weak driver] error in
       guard let self, let driver, drivers[name] === driver else { return }
       drivers[name] = nil
+      connected.set(Int64(drivers.count))
       logger.warning(.devicePeerUnreachable, "the driver \(name) has gone: \(error?.description ?? "closed")")
       awaitDriver(name)
     }
@@ -186,6 +205,10 @@ import Wire
       do throws(SkerryError) {
         try await store.append(batch)
         stream.finish()
+        let failed = readings.count { !$0.quality.isGood }
+        good.add(UInt64(readings.count - failed))
+        bad.add(UInt64(failed))
+        self.lost.add(batch.lost)
         onReadings?(readings)
       } catch {
         logger.error(.deviceStoreFailed, "the device store takes no readings: \(error)")

@@ -1,17 +1,40 @@
 import API
 import Base
 
-/// The edge's API through whichever session stands now; without one every call is `serviceUnavailable`, which
-/// informers take for a reason to try again.
+/// The edge's API through whichever session stands now. A call without one waits for the next, so that informers go
+/// on at once when edgecore comes back, instead of after their backoff.
 @LoopActor package final class LinkedAPI: API {
-  /// Set when a session is ready, nil when it is lost.
-  package var current: (any API)?
+  private var current: (any API)?
+  private var closed = false
+  private var waiting: [CheckedContinuation<Void, Never>] = []
 
   package init() {}
 
-  private func api() throws(APIError) -> any API {
-    guard let current else { throw APIError(.serviceUnavailable, "edgecore is not connected") }
-    return current
+  /// A session is ready, or nil: it is lost.
+  package func link(_ api: (any API)?) {
+    current = api
+    if api != nil { wake() }
+  }
+
+  /// Calls that wait, and all that come, fail.
+  package func close() {
+    closed = true
+    current = nil
+    wake()
+  }
+
+  private func wake() {
+    let waiters = waiting
+    waiting = []
+    for waiter in waiters { waiter.resume() }
+  }
+
+  private func api() async throws(APIError) -> any API {
+    while true {
+      if let current { return current }
+      guard !closed else { throw APIError(.serviceUnavailable, "devicecore stops") }
+      await withCheckedContinuation { waiting.append($0) }
+    }
   }
 
   package func get(_ reference: ObjectReference, caller: Caller) async throws(APIError) -> APIObject {

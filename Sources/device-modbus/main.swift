@@ -3,10 +3,7 @@ import DeviceSDK
 import Glibc
 
 #if Devices
-  exit(
-    DriverProcess.run(name: "device-modbus", arguments: Array(CommandLine.arguments.dropFirst())) {
-      ModbusDriver(scheduler: $0)
-    })
+  DriverProcess.run(name: "device-modbus") { ModbusDriver(scheduler: $0) }
 #else
   print("device-modbus was built without libmodbus: install libmodbus-dev and build with --traits Devices")
   exit(1)

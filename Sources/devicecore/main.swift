@@ -1,4 +1,3 @@
 import DeviceCore
-import Glibc
 
-exit(DeviceCoreProcess.run(Array(CommandLine.arguments.dropFirst())))
+DeviceCoreProcess.run()

@@ -15,24 +15,24 @@
     @Test func readingsCommandsAndDesiredValuesGoThrough() async throws {
       let peer = try ModbusPeer()
       try await onLoop {
-        let world = try DeviceWorld(port: peer.port)
-        try world.start(.core)
-        try world.start(.driver)
-        try await world.until("readings") { world.edge.good("counter").count >= 10 }
-        #expect(world.edge.good("temperature").last == "21.3")
-        #expect(world.edge.good("setpoint").last == "200")
-        // A command reads and writes.
-        let write = try await world.edge.command("w1", "setpoint", value: 250)
-        #expect(write["state"] == "Done" && write["before"] == 200 && write["value"] == 250, "\(write)")
-        #expect(try await world.edge.command("w1", "setpoint", value: 99)["value"] == 250, "the same id runs once")
-        #expect(try await world.edge.command("r1", "setpoint")["value"] == 250)
-        #expect(try await world.edge.command("bad", "counter", value: 1)["state"] == "Failed")
-        // A desired value wins, and its reading tells so.
-        world.apply(setpoint: "300")
-        try await world.until("the desired value") { world.edge.good("setpoint").last == "300" }
-        #expect(peer.served().contains { $0.contains("\"write\"") && $0.contains("[300]") })
-        #expect(world.edge.gaps.isEmpty && world.edge.losses.isEmpty, "\(world.edge.gaps) \(world.edge.losses)")
-        await world.stop()
+        try await DeviceWorld(port: peer.port).run { world in
+          try world.start(.core)
+          try world.start(.driver)
+          try await world.until("readings") { world.edge.good("counter").count >= 10 }
+          #expect(world.edge.good("temperature").last == "21.3")
+          #expect(world.edge.good("setpoint").last == "200")
+          // A command reads and writes.
+          let write = try await world.edge.command("w1", "setpoint", value: 250)
+          #expect(write["state"] == "Done" && write["before"] == 200 && write["value"] == 250, "\(write)")
+          #expect(try await world.edge.command("w1", "setpoint", value: 99)["value"] == 250, "the same id runs once")
+          #expect(try await world.edge.command("r1", "setpoint")["value"] == 250)
+          #expect(try await world.edge.command("bad", "counter", value: 1)["state"] == "Failed")
+          // A desired value wins, and its reading tells so.
+          world.apply(setpoint: "300")
+          try await world.until("the desired value") { world.edge.good("setpoint").last == "300" }
+          #expect(peer.served().contains { $0.contains("\"write\"") && $0.contains("[300]") })
+          #expect(world.edge.gaps.isEmpty && world.edge.losses.isEmpty, "\(world.edge.gaps) \(world.edge.losses)")
+        }
       }
     }
 
@@ -41,72 +41,66 @@
     @Test func theSeriesEqualsThePeersLogOverKills() async throws {
       let peer = try ModbusPeer()
       try await onLoop {
-        let world = try DeviceWorld(port: peer.port)
-        try world.start(.core)
-        try world.start(.driver)
-        try await world.until("first readings") { world.edge.good("counter").count >= 10 }
-        for _ in 0..<4 {
-          let before = world.edge.good("counter").count
-          try await world.kill(.core)
+        try await DeviceWorld(port: peer.port).run { world in
           try world.start(.core)
-          try await world.until("readings after a kill") { world.edge.good("counter").count >= before + 10 }
+          try world.start(.driver)
+          try await world.until("first readings") { world.edge.good("counter").count >= 10 }
+          for _ in 0..<4 {
+            let before = world.edge.good("counter").count
+            try await world.kill(.core)
+            try world.start(.core)
+            try await world.until("readings after a kill") { world.edge.good("counter").count >= before + 10 }
+          }
+          // What was read is stored before the driver forgets it, so nothing is missing and nothing is there twice.
+          try await world.terminate(.driver)
+          let served = peer.served().filter { $0.contains("\"address\": 0,") }.count
+          try await world.until("the last readings") { world.edge.good("counter").count >= served - 1 }
+          let values = world.edge.good("counter")
+          #expect(values == (1...values.count).map { "\($0)" })
+          // The one answer that the driver may have held in its hand when it was told to end.
+          #expect(values.count == served || values.count == served - 1, "\(values.count) of \(served)")
+          #expect(world.edge.gaps.isEmpty && world.edge.losses.isEmpty, "\(world.edge.gaps) \(world.edge.losses)")
         }
-        // What was read is stored before the driver forgets it, so nothing is missing and nothing is there twice.
-        try await world.terminate(.driver)
-        let served = peer.served().filter { $0.contains("\"address\": 0,") }.count
-        try await world.until("the last readings") { world.edge.good("counter").count >= served - 1 }
-        let values = world.edge.good("counter")
-        #expect(values == (1...values.count).map { "\($0)" })
-        // The one answer that the driver may have held in its hand when it was told to end.
-        #expect(values.count == served || values.count == served - 1, "\(values.count) of \(served)")
-        #expect(world.edge.gaps.isEmpty && world.edge.losses.isEmpty, "\(world.edge.gaps) \(world.edge.losses)")
-        await world.stop()
       }
     }
 
     @Test func aKilledDriverComesBackAndThePeerMayGo() async throws {
-      var peer: ModbusPeer? = try ModbusPeer()
-      let port = try #require(peer?.port)
-      let world = try await onLoop {
-        let world = try DeviceWorld(port: port)
-        try world.start(.core)
-        try world.start(.driver)
-        try await world.until("first readings") { world.edge.good("counter").count >= 5 }
-        try await world.kill(.driver)
-        try world.start(.driver)
-        let before = world.edge.good("counter").count
-        try await world.until("readings after a kill") { world.edge.good("counter").count >= before + 5 }
-        return world
-      }
-      peer = nil
+      let first = try ModbusPeer()
       try await onLoop {
-        try await world.until("bad readings") {
-          (world.edge.series["counter"] ?? []).suffix(3).allSatisfy { $0.quality.hasPrefix("Bad: ") }
+        try await DeviceWorld(port: first.port).run { world in
+          try world.start(.core)
+          try world.start(.driver)
+          try await world.until("first readings") { world.edge.good("counter").count >= 5 }
+          try await world.kill(.driver)
+          try world.start(.driver)
+          let before = world.edge.good("counter").count
+          try await world.until("readings after a kill") { world.edge.good("counter").count >= before + 5 }
+          first.stop()
+          try await world.until("bad readings") {
+            (world.edge.series["counter"] ?? []).suffix(3).allSatisfy { $0.quality.hasPrefix("Bad: ") }
+          }
+          let answer = try await world.edge.command("gone", "setpoint", value: 1)
+          #expect(answer["state"] == "Failed" && answer["message"].string?.contains("127.0.0.1") == true, "\(answer)")
+          let second = try ModbusPeer(arguments: ["--port", "\(first.port)"])
+          try await world.until("good readings again") { world.edge.series["counter"]?.last?.quality == "Good" }
+          second.stop()
         }
-        let answer = try await world.edge.command("gone", "setpoint", value: 1)
-        #expect(answer["state"] == "Failed" && answer["message"].string?.contains("127.0.0.1") == true, "\(answer)")
       }
-      peer = try ModbusPeer(arguments: ["--port", "\(port)"])
-      try await onLoop {
-        try await world.until("good readings again") { world.edge.series["counter"]?.last?.quality == "Good" }
-        await world.stop()
-      }
-      withExtendedLifetime(peer) {}
     }
 
     @Test func aStartThatCannotWorkSaysWhy() async throws {
       try await onLoop {
-        for (argv, words) in [
-          (["devicecore", "--data", "/nonexistent/x/y"], "/nonexistent/x/y"),
-          (["devicecore", "--colour", "red"], "colour"),
-          (["devicecore", "--max-age", "soon"], "soon"),
-          (["device-modbus", "--socket"], "needs a value"),
-          (["modbus-simulator", "--port", "70000"], "65535"),
-        ] {
+        for (argv, words, status) in [
+          (["devicecore", "--data", "/nonexistent/x/y"], "/nonexistent/x/y", 78),
+          (["devicecore", "--colour", "red"], "colour", 78),
+          (["devicecore", "--max-age", "soon"], "soon", 78),
+          (["device-modbus", "--socket"], "needs a value", 78),
+          (["modbus-simulator", "--port", "70000"], "65535", 1),
+        ] as [([String], String, Int32)] {
           let result = try await Subprocess.run(
             [DeviceWorld.binaries + "/" + argv[0]] + argv.dropFirst(), deadline: .seconds(10), on: Loop.startShared())
           let said = String(decoding: result.output + result.errorOutput, as: UTF8.self)
-          #expect(result.status == .exited(1) && said.contains(words), "\(argv): \(result.status) \(said)")
+          #expect(result.status == .exited(status) && said.contains(words), "\(argv): \(result.status) \(said)")
         }
       }
     }
@@ -224,7 +218,18 @@
       children[part] = nil
     }
 
-    func stop() async {
+    /// Runs a test, and ends the processes however it went.
+    func run(_ body: @LoopActor (DeviceWorld) async throws -> Void) async throws {
+      do {
+        try await body(self)
+        await stop()
+      } catch {
+        await stop()
+        throw error
+      }
+    }
+
+    private func stop() async {
       for part in Array(children.keys) { try? await end(part, SIGTERM) }
       edge.close()
       _ = try? await Subprocess.run(["rm", "-rf", directory], deadline: .seconds(10), on: loop)

@@ -17,20 +17,20 @@
         let simulator = try SimulatorProcess()
         let port = try await simulator.port()
         device["spec"]["protocol"]["configData"]["port"] = .int(Int64(port))
-        let world = try DeviceWorld(model: model, device: device)
-        try world.start(.core)
-        try world.start(.driver)
-        try await world.until("readings of all") {
-          ["temperature", "counter", "heater", "setpoint"].allSatisfy { !world.edge.good($0).isEmpty }
+        defer { simulator.stop() }
+        try await DeviceWorld(model: model, device: device).run { world in
+          try world.start(.core)
+          try world.start(.driver)
+          try await world.until("readings of all") {
+            ["temperature", "counter", "heater", "setpoint"].allSatisfy { !world.edge.good($0).isEmpty }
+          }
+          try await world.until("the desired setpoint") { world.edge.good("setpoint").last == "300" }
+          #expect(world.edge.good("counter").prefix(2) == ["1", "2"] || world.edge.good("counter") == ["1"])
+          let off = try await world.edge.command("off", "heater", value: "off")
+          #expect(off["state"] == "Done" && off["before"] == true && off["value"] == false, "\(off)")
+          let outside = try await world.edge.command("hot", "setpoint", value: 950)
+          #expect(outside["state"] == "Failed" && outside["message"].string?.contains("900") == true, "\(outside)")
         }
-        try await world.until("the desired setpoint") { world.edge.good("setpoint").last == "300" }
-        #expect(world.edge.good("counter").prefix(2) == ["1", "2"] || world.edge.good("counter") == ["1"])
-        let off = try await world.edge.command("off", "heater", value: "off")
-        #expect(off["state"] == "Done" && off["before"] == true && off["value"] == false, "\(off)")
-        let outside = try await world.edge.command("hot", "setpoint", value: 950)
-        #expect(outside["state"] == "Failed" && outside["message"].string?.contains("900") == true, "\(outside)")
-        await world.stop()
-        simulator.stop()
       }
     }
 

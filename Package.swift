@@ -152,7 +152,12 @@ let testTargets: [Target] = [
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("ObjectLog", ["Base", "CSQLite", "EventLoop", "Store", "ObjectLogConformance"]),
   tests("Store", ["Base"]),
-  tests("CommandLine"),
+  tests(
+    "CommandLine",
+    [
+      "API", "APIFace", "APIServer", "Base", "EventLoop", "Identity", "ObjectLog", "ObjectModel", "Transport", "Wire",
+      arguments,
+    ]),
   tests("Sync"),
   tests("Transport", ["Base", "EventLoop", "EventLoopConformance", "Identity", "Wire"]),
   tests("Wire", ["Base", "ObjectModel"]),

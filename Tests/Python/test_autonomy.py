@@ -71,6 +71,9 @@ class AutonomyTests(unittest.TestCase):
             after = page[-1]["number"]
         numbers = [item["number"] for item in items]
         self.assertEqual(numbers, sorted(set(numbers)))
+        # Before the node has the model that came with the device, a reading may say so.
+        while items and "DeviceModel" in items[0]["quality"]:
+            del items[0]
         self.assertEqual({item["quality"] for item in items} - {"Good"}, set())
         times = [item["time"] for item in items]
         self.assertEqual(times, sorted(times))
@@ -166,7 +169,7 @@ class AutonomyTests(unittest.TestCase):
         """Whether a process is the container's program by now; before, it is the runtime that prepares it."""
         try:
             with open(f"/proc/{pid}/cmdline") as file:
-                return file.read() == "/bin/sleep\0100000\0" and alive(pid)
+                return file.read().split("\0")[:2] == ["/bin/sleep", "100000"]
         except OSError:
             return False
 

@@ -238,7 +238,8 @@ class Demo:
         """The example's image, made from Debian's busybox and named as the manifest names it."""
         layout = f"{self.data}/image"
         subprocess.run([f"{self.root}/scripts/make-image.sh", layout, "1"], check=True, capture_output=True)
-        with open(f"{self.root}/examples/web.yaml") as file:
+        example = "web.yaml" if self.runtime == "oci" else "web-processes.yaml"
+        with open(f"{self.root}/examples/{example}") as file:
             text = file.read().replace("skerry.local/busybox:1", f"oci:{layout}:1")
         self.manifest = f"{self.data}/web.yaml"
         with open(self.manifest, "w") as file:
@@ -311,7 +312,9 @@ class Demo:
         name = pod["metadata"]["name"]
         self.until(
             "the cloud cannot reach n1", lambda: self.skerry("logs", name, "-c", "web", check=False).returncode != 0)
-        text = self.fetch(pod)
+        # Without a network of its own a pod cannot be called: then its processes must be the same.
+        alive = f"still answered {len(self.fetch(pod))} bytes" if self.runtime == "oci" else "went on"
+        self.same(before, {pod["metadata"]["uid"]: self.describe(pod) for pod in pods})
         self.skerry("patch", "configmap", "web-text", "-p", '{"data":{"greeting":"written while n1 was away"}}')
         self.relay.restore()
         start = time.monotonic()
@@ -320,7 +323,7 @@ class Demo:
         after = {pod["metadata"]["uid"]: self.describe(pod) for pod in self.on("n1")}
         self.same(before, after)
         return (
-            f"cut: n1's pod still answered {len(text)} bytes; restored: back after {back:.2f} s, "
+            f"cut: n1's pod {alive}; restored: back after {back:.2f} s, "
             f"the same {sum(len(p['containers']) for p in after.values())} containers with the same pids", {
                 "pods": list(after.values()), "backAfter": round(back, 3)})
 

@@ -14,7 +14,12 @@ package struct Cluster {
     var freePods: Int64 = 0
     var weighedCPU: Int64 = 0
     var weighedMemory: Int64 = 0
+    var allCPU: Int64 = 0
+    var allMemory: Int64 = 0
     var zone: Int32 = 0
+    /// Unschedulable or with hard taints: not every pod may go there.
+    var isGuarded = false
+    var hasSoftTaints = false
   }
   private struct Placed {
     var demand: PodDemand
@@ -29,12 +34,24 @@ package struct Cluster {
   private(set) var slotByName: [String: Int] = [:]
   private var freeSlots: [Int] = []
   private var zones: [String: Int32] = ["": 0]
+  private var lastImageNumber: Int32 = 0
   private var placed: [String: Placed] = [:]
   private var placedOn: [String: Set<String>] = [:]
   /// Pods by owner and slot.
   private(set) var spread: [String: [Int: Int32]] = [:]
-  /// Nodes that hold an image.
-  private(set) var imageNodes: [String: Int] = [:]
+  /// The numbers under which images are known; how many nodes hold each; and each slot's, by number.
+  private(set) var imageNumbers: [String: Int32] = [:]
+  private(set) var imageNodes: [Int32: Int] = [:]
+  private(set) var images: ContiguousArray<[HeldImage]> = []
+  /// Rises with every change that may alter which nodes a selector or an affinity matches.
+  private(set) var labelsVersion: UInt64 = 0
+  /// Zones so far, and the empty one.
+  var zoneCount: Int { zones.count }
+
+  struct HeldImage {
+    var number: Int32
+    var bytes: Int64
+  }
 
   package init() {}
 
@@ -54,7 +71,6 @@ package struct Cluster {
     let slot: Int
     if let known = slotByName[node.name] {
       slot = known
-      countImages(nodes[slot], by: -1)
     } else {
       slot = freeSlots.popLast() ?? grow()
       slotByName[node.name] = slot
@@ -62,8 +78,13 @@ package struct Cluster {
     }
     let old = nodes[slot]
     nodes[slot] = node
-    countImages(node, by: 1)
+    if old?.labels != node.labels { labelsVersion += 1 }
+    if old?.images != node.images { holdImages(node.images, slot) }
     slots[slot].zone = zone(node.zone)
+    slots[slot].isGuarded = node.isUnschedulable || !node.hardTaints.isEmpty
+    slots[slot].hasSoftTaints = !node.softTaints.isEmpty
+    slots[slot].allCPU = node.allocatable.cpu
+    slots[slot].allMemory = node.allocatable.memory
     slots[slot].freeCPU += node.allocatable.cpu - (old?.allocatable.cpu ?? 0)
     slots[slot].freeMemory += node.allocatable.memory - (old?.allocatable.memory ?? 0)
     slots[slot].freePods += node.maxPods - (old?.maxPods ?? 0)
@@ -80,7 +101,8 @@ package struct Cluster {
     for uid in placedOn[name] ?? [] {
       if let pod = placed[uid] { take(pod.demand, slot, by: -1) }
     }
-    countImages(nodes[slot], by: -1)
+    holdImages([:], slot)
+    labelsVersion += 1
     nodes[slot] = nil
     slots[slot] = Slot()
     takenExtended[slot] = [:]
@@ -93,6 +115,7 @@ package struct Cluster {
     nodes.append(nil)
     takenExtended.append([:])
     takenPorts.append([:])
+    images.append([])
     return slots.count - 1
   }
 
@@ -103,11 +126,24 @@ package struct Cluster {
     return number
   }
 
-  private mutating func countImages(_ node: NodeRecord?, by sign: Int) {
-    for name in node?.images.keys ?? [:].keys {
-      let count = (imageNodes[name] ?? 0) + sign
-      imageNodes[name] = count == 0 ? nil : count
+  private mutating func holdImages(_ held: [String: Int64], _ slot: Int) {
+    for image in images[slot] {
+      let count = (imageNodes[image.number] ?? 0) - 1
+      imageNodes[image.number] = count == 0 ? nil : count
     }
+    // Names that no node holds any more are forgotten when they are most of what is known.
+    if imageNumbers.count > 2 * imageNodes.count + 1000 {
+      imageNumbers = imageNumbers.filter { imageNodes[$0.value] != nil }
+    }
+    images[slot] = held.map { HeldImage(number: number(ofImage: $0.key), bytes: $0.value) }
+    for image in images[slot] { imageNodes[image.number, default: 0] += 1 }
+  }
+
+  private mutating func number(ofImage name: String) -> Int32 {
+    if let known = imageNumbers[name] { return known }
+    lastImageNumber += 1
+    imageNumbers[name] = lastImageNumber
+    return lastImageNumber
   }
 
   // MARK: Pods

@@ -25,18 +25,36 @@ extension Cluster {
     }
   }
 
-  /// True if the pod fits; allocates nothing. The cheapest looks come first.
-  func fits(_ demand: PodDemand, _ slot: Int) -> Bool {
-    let room = slots[slot]
-    guard room.isUsed, room.freePods >= 1 else { return false }
+  /// What a decision looks for on every node, taken out of the demand once.
+  struct Look {
+    let cpu: Int64
+    let memory: Int64
+    let hasExtended: Bool
+    let hasPorts: Bool
+    init(_ demand: PodDemand) {
+      cpu = demand.requests.cpu
+      memory = demand.requests.memory
+      hasExtended = !demand.requests.extended.isEmpty
+      hasPorts = !demand.hostPorts.isEmpty
+    }
+  }
+
+  /// True if the pod fits, affinity aside; allocates nothing. The cheapest looks come first, and most nodes need no
+  /// others.
+  func fits(_ demand: PodDemand, _ look: Look, _ slot: Int) -> Bool {
+    guard slots[slot].isUsed, slots[slot].freePods >= 1 else { return false }
     // A pod that asks for none of a resource fits even where more than there is was given away.
-    if demand.requests.cpu > 0, demand.requests.cpu > room.freeCPU { return false }
-    if demand.requests.memory > 0, demand.requests.memory > room.freeMemory { return false }
+    if look.cpu > 0, look.cpu > slots[slot].freeCPU { return false }
+    if look.memory > 0, look.memory > slots[slot].freeMemory { return false }
+    if slots[slot].isGuarded, !isAdmitted(demand, slot) { return false }
+    if look.hasExtended, let node = nodes[slot], missingExtended(demand, slot, node) != nil { return false }
+    return !look.hasPorts || portsAreFree(demand, slot)
+  }
+
+  private func isAdmitted(_ demand: PodDemand, _ slot: Int) -> Bool {
     guard let node = nodes[slot] else { return false }
     if node.isUnschedulable, !Self.tolerates(demand, NodeRecord.unschedulableTaint) { return false }
-    for taint in node.hardTaints where !Self.tolerates(demand, taint) { return false }
-    if !demand.requests.extended.isEmpty, missingExtended(demand, slot, node) != nil { return false }
-    return Self.matchesAffinity(demand, node) && portsAreFree(demand, slot)
+    return node.hardTaints.allSatisfy { Self.tolerates(demand, $0) }
   }
 
   /// Everything that the first failing filter has against the node, in kube-scheduler's order of filters; empty if
@@ -75,7 +93,7 @@ extension Cluster {
     demand.tolerations.contains { $0.tolerates(taint) }
   }
 
-  private static func matchesAffinity(_ demand: PodDemand, _ node: NodeRecord) -> Bool {
+  static func matchesAffinity(_ demand: PodDemand, _ node: NodeRecord) -> Bool {
     for (key, value) in demand.nodeSelector where node.labels[key] != value { return false }
     guard let terms = demand.requiredTerms else { return true }
     return terms.contains { $0.matches(name: node.name, labels: node.labels) }

@@ -31,7 +31,9 @@ package struct Scheduling {
   private var feasible: ContiguousArray<Int> = []
   private var scores: ContiguousArray<Int64> = []
   private var raw: ContiguousArray<Int64> = []
-  private var zoneCounts: [Int32: Int64] = [:]
+  private var hostCounts: ContiguousArray<Int64> = []
+  private var zoneCounts: ContiguousArray<Int64> = []
+  private var affinities = AffinityCache()
 
   package init() {}
 
@@ -72,10 +74,12 @@ package struct Scheduling {
     let count = cluster.slots.count
     guard count > 0 else { return }
     let goal = Self.feasibleGoal(cluster.nodeCount)
+    let look = Cluster.Look(demand)
+    affinities.begin(demand, cluster)
     if start >= count { start = 0 }
     var slot = start
     for _ in 0..<count {
-      if cluster.fits(demand, slot) { feasible.append(slot) }
+      if cluster.fits(demand, look, slot), affinities.matches(demand, cluster, slot) { feasible.append(slot) }
       slot = slot + 1 == count ? 0 : slot + 1
       if feasible.count == goal { break }
     }
@@ -108,12 +112,11 @@ extension Scheduling {
 
   /// Least allocated, and how alike the shares of CPU and memory are that would then be taken.
   private func resources(_ demand: PodDemand, _ cluster: Cluster, _ slot: Int) -> Int64 {
-    guard let node = cluster.nodes[slot] else { return 0 }
     let room = cluster.slots[slot]
     let weighed = demand.weighed
     func share(_ taken: Int64, _ all: Int64) -> Int64 { all <= 0 ? 1000 : min(1000, taken * 1000 / all) }
-    let cpu = share(room.weighedCPU + weighed.cpu, node.allocatable.cpu)
-    let memory = share(room.weighedMemory + weighed.memory, node.allocatable.memory)
+    let cpu = share(room.weighedCPU + weighed.cpu, room.allCPU)
+    let memory = share(room.weighedMemory + weighed.memory, room.allMemory)
     let least = (2000 - cpu - memory) / 20
     let balanced = 100 - abs(cpu - memory) / 20
     return least * weights.leastAllocated + balanced * weights.balanced
@@ -132,6 +135,10 @@ extension Scheduling {
     raw.removeAll(keepingCapacity: true)
     for slot in feasible {
       var count: Int64 = 0
+      guard cluster.slots[slot].hasSoftTaints else {
+        raw.append(0)
+        continue
+      }
       for taint in cluster.nodes[slot]?.softTaints ?? []
       where !demand.tolerations.contains(where: { $0.tolerates(taint) }) { count += 1 }
       raw.append(count)
@@ -157,32 +164,49 @@ extension Scheduling {
   /// Fewer pods of the same owner on the host and in its zone are better.
   private mutating func addSpread(_ demand: PodDemand, _ cluster: Cluster) {
     guard !demand.owner.isEmpty, let mine = cluster.spread[demand.owner] else { return }
-    raw.removeAll(keepingCapacity: true)
-    for slot in feasible { raw.append(Int64(mine[slot] ?? 0)) }
-    add(weights.hostSpread, reversed: true)
-    zoneCounts.removeAll(keepingCapacity: true)
-    for (slot, count) in mine where cluster.slots[slot].zone != 0 {
-      zoneCounts[cluster.slots[slot].zone, default: 0] += Int64(count)
+    while hostCounts.count < cluster.slots.count { hostCounts.append(0) }
+    while zoneCounts.count < cluster.zoneCount { zoneCounts.append(0) }
+    var hasZones = false
+    for (slot, count) in mine {
+      hostCounts[slot] = Int64(count)
+      let zone = Int(cluster.slots[slot].zone)
+      guard zone != 0 else { continue }
+      zoneCounts[zone] += Int64(count)
+      hasZones = true
     }
-    guard !zoneCounts.isEmpty else { return }
     raw.removeAll(keepingCapacity: true)
-    for slot in feasible { raw.append(zoneCounts[cluster.slots[slot].zone] ?? 0) }
-    add(weights.zoneSpread, reversed: true)
+    for slot in feasible { raw.append(hostCounts[slot]) }
+    add(weights.hostSpread, reversed: true)
+    if hasZones {
+      raw.removeAll(keepingCapacity: true)
+      for slot in feasible { raw.append(zoneCounts[Int(cluster.slots[slot].zone)]) }
+      add(weights.zoneSpread, reversed: true)
+    }
+    for slot in mine.keys {
+      hostCounts[slot] = 0
+      zoneCounts[Int(cluster.slots[slot].zone)] = 0
+    }
   }
 
   /// Bytes that need not be fetched. An image that few nodes hold counts less, so that they are not flooded; below
   /// 23 MB it counts nothing, from 1000 MB a container on all.
   private mutating func addImages(_ demand: PodDemand, _ cluster: Cluster) {
-    guard demand.images.contains(where: { cluster.imageNodes[$0] != nil }) else { return }
     let least: Int64 = 23 << 20
     let most = max(least + 1, (1000 << 20) * Int64(demand.images.count))
-    for (index, slot) in feasible.enumerated() {
-      var bytes: Int64 = 0
-      for image in demand.images {
-        guard let size = cluster.nodes[slot]?.images[image] else { continue }
-        bytes += size / Int64(max(1, cluster.nodeCount)) * Int64(cluster.imageNodes[image] ?? 0)
+    raw.removeAll(keepingCapacity: true)
+    for _ in feasible { raw.append(0) }
+    var isHeld = false
+    for image in demand.images {
+      guard let number = cluster.imageNumbers[image], let holders = cluster.imageNodes[number] else { continue }
+      isHeld = true
+      for (index, slot) in feasible.enumerated() {
+        guard let held = cluster.images[slot].first(where: { $0.number == number }) else { continue }
+        raw[index] += held.bytes / Int64(max(1, cluster.nodeCount)) * Int64(holders)
       }
-      let clamped = min(max(bytes, least), most)
+    }
+    guard isHeld else { return }
+    for index in raw.indices {
+      let clamped = min(max(raw[index], least), most)
       scores[index] += (clamped - least) * 100 / (most - least) * weights.imageLocality
     }
   }

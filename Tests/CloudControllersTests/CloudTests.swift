@@ -218,6 +218,23 @@ private func isActive(_ pod: Object) -> Bool { !pod.isBeingDeleted && !Pod(pod).
     }
   }
 
+  /// Decisions are made faster than bindings come back: what was given away is not given away again.
+  @Test func aNodeIsNeverOvercommitted() async throws {
+    try await Cloud.run { cloud in
+      var deployment = manifest("web", replicas: 12)
+      deployment["spec"]["template"]["spec"]["containers"] = [
+        ["name": "c", "image": "web:1", "resources": ["requests": ["cpu": "1"]]]
+      ]
+      try await cloud.create("deployments.apps", "default", deployment)
+      let pods = try await cloud.wait("all decided", "pods") { pods in
+        pods.count { Pod($0).isReady } == 8
+          && pods.count { Conditions.get($0.status, "PodScheduled")?.isFalse == true } == 4
+      }
+      let placed = Dictionary(grouping: pods.filter { Pod($0).isReady }, by: { Pod($0).nodeName })
+      #expect(placed.mapValues(\.count) == ["n1": 4, "n2": 4])
+    }
+  }
+
   @Test func whatFitsNowhereSaysSoAndRunsWhenThereIsRoom() async throws {
     try await Cloud.run(nodes: 1) { cloud in
       var deployment = manifest("big", replicas: 1)

@@ -325,3 +325,69 @@ func decide(_ demand: PodDemand, _ cluster: Cluster, seed: UInt64 = 1) -> Schedu
     #expect(cluster.free("b")?.cpu == 2000)
   }
 }
+
+@Suite struct DecisionTests {
+  private static let labels: [[String: String]] = [
+    [:], ["disk": "ssd"], ["disk": "hdd"], ["disk": "ssd", "topology.kubernetes.io/zone": "z1"],
+  ]
+  private static let taints: [[Value]] = [[], [], [["key": "k", "effect": "NoSchedule"]]]
+
+  private func randomNode(_ random: SeededRandom) -> NodeRecord {
+    node(
+      "n\(random.below(8))", cpu: "\(1 + random.below(3))", pods: Int64(random.below(6)),
+      labels: Self.labels[Int(random.below(4))], taints: Self.taints[Int(random.below(3))],
+      unschedulable: random.below(8) == 0)
+  }
+
+  private func randomPod(_ random: SeededRandom, _ index: Int) -> PodDemand {
+    var spec: [(String, Value)] = []
+    if random.below(2) == 0 { spec.append(("nodeSelector", ["disk": random.below(2) == 0 ? "ssd" : "hdd"])) }
+    if random.below(4) == 0 { spec.append(("tolerations", [["operator": "Exists"]])) }
+    let port: [Value] = random.below(3) == 0 ? [["hostPort": 80]] : []
+    spec.append(
+      (
+        "containers",
+        [
+          [
+            "name": "c", "image": "web:1", "ports": .array(port),
+            "resources": ["requests": ["cpu": .string("\(random.below(900))m")]],
+          ]
+        ]
+      ))
+    return pod("p\(index)", owner: "o\(random.below(3))", spec: spec)
+  }
+
+  /// What is remembered between decisions, and the short cuts of the quick look, change no answer: over a random
+  /// history a pod goes where the slow filters have nothing against it, and nowhere only if they refuse every node.
+  @Test(arguments: [1, 2, 3, 4, 5, 6] as [UInt64]) func theQuickLookAgreesWithTheFilters(seed: UInt64) {
+    let random = SeededRandom(seed: seed)
+    var cluster = Cluster()
+    var scheduling = Scheduling()
+    var names: Set<String> = []
+    for index in 0..<1500 {
+      switch random.below(8) {
+      case 0:
+        let record = randomNode(random)
+        names.insert(record.name)
+        cluster.set(record)
+      case 1:
+        let name = "n\(random.below(8))"
+        if random.below(3) == 0 {
+          names.remove(name)
+          cluster.removeNode(name)
+        }
+      case 2, 3: cluster.removePod("uid-p\(random.below(UInt64(index + 1)))")
+      default:
+        let demand = randomPod(random, index)
+        switch scheduling.decide(demand, cluster, random: random) {
+        case .node(let name):
+          #expect(cluster.refusals(demand, node: name).isEmpty)
+          cluster.place(demand, on: name)
+        case .unschedulable:
+          #expect(names.allSatisfy { !cluster.refusals(demand, node: $0).isEmpty })
+        }
+      }
+    }
+    #expect(cluster.podCount > 0)
+  }
+}

@@ -15,6 +15,8 @@ package struct APIServerLimits: Sendable {
   package var scannedObjects = 50_000
   /// Entries of one resource that are kept decoded for watches; a watch further behind reads the log.
   package var tailEntries = 2_048
+  /// Bytes of the newest entries of one resource that are kept decoded for watches.
+  package var tailBytes = 8 << 20
   /// Entries that one `next` looks at before it lets others run.
   package var scannedEntries = 8_192
   /// Watches open at a time.

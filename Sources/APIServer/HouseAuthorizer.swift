@@ -19,8 +19,7 @@ import ObjectModel
 
   /// Controllers that may touch Secrets.
   private static let secretKeepers: Set<String> = [
-    "system:controller:namespace", "system:controller:garbagecollector", "system:controller:garbage-collector",
-    "system:controller:hub",
+    "system:controller:namespace", "system:controller:garbage-collector",
   ]
   /// Calls beside stored objects, by the least role that may make them.
   private static let viewCalls: Set<String> = ["pods/log", "\(Device.resource)/readings"]

@@ -12,6 +12,12 @@ struct TailEntry {
   /// Whether no later entry of the same resource has this position.
   let endsPosition: Bool
 
+  /// About what it keeps in memory.
+  var size: Int {
+    512 + entry.object.body.count + (entry.object.status?.count ?? 0) + entry.object.meta.count
+      + (entry.previousMeta?.count ?? 0)
+  }
+
   /// nil for an entry that is no object or does not decode; it is passed over.
   init?(_ entry: Entry, endsPosition: Bool) {
     guard let reference = ObjectReference(key: entry.key), let meta = try? ObjectMeta(decoding: entry.object.meta)
@@ -36,17 +42,26 @@ struct TailEntry {
     var floor: UInt64
     private(set) var entries: [TailEntry] = []
     private(set) var head = 0
+    private var bytes = 0
 
     init(floor: UInt64) { self.floor = floor }
 
-    mutating func append(_ entry: TailEntry) { entries.append(entry) }
+    mutating func append(_ entry: TailEntry) {
+      entries.append(entry)
+      bytes += entry.size
+    }
 
-    mutating func trim(to limit: Int) {
-      while entries.count - head > limit || (head < entries.count && entries[head].entry.position <= floor) {
+    /// Whole positions fall out at the other end; the newest entry stays.
+    mutating func trim(entries limit: Int, bytes most: Int) {
+      while head < entries.count,
+        (entries.count - head > 1 && (entries.count - head > limit || bytes > most))
+          || entries[head].entry.position <= floor
+      {
         floor = max(floor, entries[head].entry.position)
+        bytes -= entries[head].size
         head += 1
       }
-      if head > 64, head * 2 > entries.count {
+      if head > 16, head * 2 > entries.count {
         entries.removeFirst(head)
         head = 0
       }
@@ -137,7 +152,7 @@ struct TailEntry {
       let before = ring.entries.last?.entry.position ?? ring.floor
       rings[resource] = nil  // so that the ring is uniquely referenced while it grows
       for entry in fresh { ring.append(entry) }
-      ring.trim(to: limits.tailEntries)
+      ring.trim(entries: limits.tailEntries, bytes: limits.tailBytes)
       rings[resource] = ring
       guard let group = watches[resource] else { continue }
       for watch in Array(group.values) { watch.offer(fresh, lastBefore: before, through: position) }

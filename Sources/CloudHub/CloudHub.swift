@@ -223,6 +223,9 @@ import Wire
         ?? "it was not heard since this cloudcore started"
       throw APIError(.serviceUnavailable, "node \"\(node)\" is not connected: \(seen)")
     }
+    var options = options
+    // The node's audit of device writes names who asked; what the request itself says of that does not count.
+    if subresource == "command" { options["caller"] = .string(caller.user) }
     return try await APIClient(session: served.session).connect(
       reference, subresource: subresource, options: options, stream: stream, caller: caller)
   }

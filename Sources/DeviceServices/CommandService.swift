@@ -52,6 +52,8 @@ package struct CommandAnswer: Sendable, Hashable {
   /// Of a write: what was there before.
   package var before: Value = .null
   package var message = ""
+  /// Of a failure, in Kubernetes' words: `BadRequest` when asking again cannot help.
+  package var reason = ""
   /// Milliseconds since 1970 on the edge.
   package var time: Int64
 
@@ -59,6 +61,7 @@ package struct CommandAnswer: Sendable, Hashable {
     var wire: Value = ["state": .string(state.rawValue), "message": .string(message), "time": .int(time)]
     if !value.isNull { wire["value"] = value }
     if !before.isNull { wire["before"] = before }
+    if !reason.isEmpty { wire["reason"] = .string(reason) }
     return wire
   }
 }
@@ -164,7 +167,10 @@ package struct CommandAnswer: Sendable, Hashable {
       switch error.kind {
       case .expired: return answer(.expired, error.message)
       case .uncertain: return answer(.unknown, error.message)
-      default: return answer(.failed, error.message)
+      default:
+        var failed = answer(.failed, error.message)
+        failed.reason = error.kind == .configuration || error.kind == .value ? "BadRequest" : "ServiceUnavailable"
+        return failed
       }
     }
   }

@@ -236,7 +236,7 @@
     }
 
     func until(_ what: Comment, _ condition: @LoopActor () -> Bool) async throws {
-      let limit = loop.now + .seconds(20)
+      let limit = loop.now + .seconds(40)
       while !condition() {
         guard loop.now < limit else {
           Issue.record(what)

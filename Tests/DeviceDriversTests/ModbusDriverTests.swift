@@ -63,7 +63,7 @@
 
     /// With a gap allowed, groups span the address that is not there, so that each read falls back to single ones.
     @Test(arguments: [0, 4]) func passesTheSuite(_ gap: Int) async throws {
-      let peer = try ModbusPeer(arguments: ["--stall", "1.5"])
+      let peer = try ModbusPeer(arguments: ["--stall", "30"])
       let unused = unusedPort()
       let failures = try await onLoop {
         var invalid = Self.device(peer.port, "odd")

@@ -93,6 +93,7 @@ import Testing
       for (command, words) in cases {
         let answer = await bench.commands.run(command)
         #expect(answer.state == .failed && answer.message.contains(words), "\(answer)")
+        #expect(answer.reason == "BadRequest")
       }
       #expect(bench.driver.written.isEmpty)
       bench.link.stop()

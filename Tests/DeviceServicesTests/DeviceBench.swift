@@ -93,9 +93,9 @@ func quietLogger() -> Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandl
     try await readings().map(\.reading).filter { $0.device == device && $0.property == property }
   }
 
-  /// Waits until something holds; an issue after ten seconds.
+  /// Waits until something holds; an issue after thirty seconds.
   func until(_ what: Comment, _ condition: @LoopActor () async throws -> Bool) async throws {
-    let limit = loop.now + .seconds(10)
+    let limit = loop.now + .seconds(30)
     while try await !condition() {
       guard loop.now < limit else {
         Issue.record(what)

@@ -1,6 +1,7 @@
 import Base
 import DeviceSDK
 import Glibc
+import Store
 import Testing
 
 @testable import DeviceServices
@@ -173,6 +174,26 @@ func readings(_ values: ClosedRange<Int64>, time: Int64 = 1000) -> [Reading] {
     #expect(try !log.retain(now: 20_000))
     #expect(try drain(log).map(\.lost) == [Loss(from: 3, to: 4, count: 2)])
     #expect(try log.bytes() == 0)
+  }
+
+  /// A commit that fails changes nothing: the next one goes on with the next number.
+  @Test func aFullDiskLosesNothingThatWasAcknowledged() throws {
+    let log = try open(1)
+    try log.append([.init(readings: readings(1...3))])
+    let pages = try log.database.intPragma("page_count")
+    try log.database.execute("PRAGMA max_page_count = \(pages)")
+    let long = Reading(
+      device: "default/new", property: "text", type: .string, value: .string(String(repeating: "x", count: 1000)),
+      quality: .good, time: 1)
+    let error = #expect(throws: SkerryError.self) {
+      try log.append([.init(readings: Array(repeating: long, count: 50))])
+    }
+    #expect(error?.message.contains("disk full") == true, "\(error?.message ?? "")")
+    #expect(try drain(log).flatMap { $0.readings.map(\.number) } == [1, 2, 3])
+    try log.database.execute("PRAGMA max_page_count = 100000")
+    try log.append([.init(readings: [long] + readings(5...5))])
+    #expect(try drain(log).flatMap { $0.readings.map(\.number) } == [1, 2, 3, 4, 5])
+    #expect(try drain(log).last?.readings.last?.reading.value == 5)
   }
 
   @Test func oldIncarnationsGoWhenTheyAreEmptyAndExported() throws {

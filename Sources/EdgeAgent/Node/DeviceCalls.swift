@@ -24,7 +24,7 @@ import Wire
     var parameters: Value = [
       "device": .string("\(reference.namespace)/\(reference.name)"), "property": .string(property),
       "id": .string(options["id"].string ?? random.uuid()), "deadline": .int(seconds * 1000),
-      "caller": .string(options["caller"].string ?? caller.user),
+      "caller": .string(Self.user(options, caller)),
     ]
     if options["verb"].string == "set" { parameters["value"] = options["value"] }
     do throws(CallError) {
@@ -36,6 +36,12 @@ import Wire
     }
   }
 
+  /// Who asks, for the audit: the cloud tells its user's name, everyone else speaks for himself.
+  private static func user(_ options: Value, _ caller: Caller) -> String {
+    guard caller.groups.contains(EdgeAuthorizer.cloudGroup) else { return caller.user }
+    return options["caller"].string ?? caller.user
+  }
+
   private static func result(_ answer: Value, _ property: String) throws(CallError) -> Value {
     let message = answer["message"].string ?? ""
     switch answer["state"].string {
@@ -43,7 +49,10 @@ import Wire
       return ["property": .string(property), "value": answer["value"], "quality": "Good", "time": answer["time"]]
     case "Expired": throw CallError(reason: "Timeout", message: "Expired: \(message)")
     case "Unknown": throw CallError(reason: "Timeout", message: "Unknown: \(message)")
-    default: throw CallError(reason: "ServiceUnavailable", message: message.isEmpty ? "the command failed" : message)
+    default:
+      throw CallError(
+        reason: answer["reason"].string ?? "ServiceUnavailable",
+        message: message.isEmpty ? "the command failed" : message)
     }
   }
 }

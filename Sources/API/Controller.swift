@@ -88,6 +88,8 @@ import ObjectModel
   /// Keys that an informer will add again when it shows what they wrote.
   private var awaiting: Set<Key> = []
   private var running = 0
+  /// Workers that were spawned and have not asked for a key yet.
+  private var starting = 0
   private var started = false
   private var stopped = false
 
@@ -145,9 +147,11 @@ import ObjectModel
   package var isIdle: Bool { queue.depth == 0 && running == 0 }
 
   private func pump() {
-    while started, !stopped, running < workers, queue.depth > running {
+    while started, !stopped, running < workers, queue.depth > starting {
       running += 1
+      starting += 1
       spawn { [self] in
+        starting -= 1
         while !stopped, let key = queue.take() { await work(key) }
         running -= 1
         if queue.overflowed, queue.depth == 0, !stopped {

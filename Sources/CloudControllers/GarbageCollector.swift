@@ -66,7 +66,9 @@ import ObjectModel
   private func changed(_ item: Item, _ old: MetaState?, _ new: MetaState?) {
     if let new {
       places[new.uid] = item
-      if !new.owners.isEmpty || new.isDeletingForeground || new.isOrphaning { controller.enqueue(item) }
+      absent.remove(new.uid)
+      let matters = !new.owners.isEmpty || new.isDeletingForeground || new.isOrphaning
+      if matters, old?.isSame(as: new) != true { controller.enqueue(item) }
     } else if let old {
       places[old.uid] = nil
       note(absent: old.uid)

@@ -28,6 +28,11 @@ package struct MetaState: Informed, Hashable {
   package static let foreground = "foregroundDeletion"
   package static let orphan = "orphan"
 
+  /// True if nothing differs that a decision here reads; most changes are of status alone.
+  func isSame(as other: MetaState) -> Bool {
+    owners == other.owners && finalizers == other.finalizers && isBeingDeleted == other.isBeingDeleted
+  }
+
   /// Waits for its dependents to go first.
   package var isDeletingForeground: Bool { isBeingDeleted && finalizers.contains(Self.foreground) }
   /// Waits for its dependents to be let go of.

@@ -121,6 +121,27 @@ import Testing
     }
   }
 
+  @Test func aSlowKeyHoldsUpNobody() async throws {
+    try await onLoop {
+      var held: CheckedContinuation<Void, Never>?
+      var done: [String] = []
+      let controller = makeController(ManualScheduler(), workers: 2) { key, _ throws(APIError) in
+        if key == "slow" { await withCheckedContinuation { held = $0 } }
+        done.append(key)
+        return nil
+      }
+      controller.start(after: [])
+      controller.enqueue("slow")
+      for _ in 0..<1000 where held == nil { await Task.yield() }
+      controller.enqueue("quick")
+      for _ in 0..<1000 where done.isEmpty { await Task.yield() }
+      #expect(done == ["quick"])
+      held?.resume()
+      await settle(controller)
+      #expect(done == ["quick", "slow"])
+    }
+  }
+
   @Test func itComesBackWhenItAskedTo() async throws {
     try await onLoop {
       let scheduler = ManualScheduler()

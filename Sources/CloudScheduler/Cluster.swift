@@ -37,7 +37,7 @@ package struct Cluster {
   private var lastImageNumber: Int32 = 0
   private var placed: [String: Placed] = [:]
   private var placedOn: [String: Set<String>] = [:]
-  /// Pods by owner and slot.
+  /// Pods by owner and slot, without those that are being deleted.
   private(set) var spread: [String: [Int: Int32]] = [:]
   /// The numbers under which images are known; how many nodes hold each; and each slot's, by number.
   private(set) var imageNumbers: [String: Int32] = [:]
@@ -181,7 +181,8 @@ package struct Cluster {
       let count = (takenPorts[slot][port] ?? 0) + Int(sign)
       takenPorts[slot][port] = count == 0 ? nil : count
     }
-    guard !demand.owner.isEmpty else { return }
+    // A pod on its way out holds its resources, but its replacement belongs where it leaves a gap.
+    guard !demand.owner.isEmpty, !demand.isBeingDeleted else { return }
     let count = (spread[demand.owner]?[slot] ?? 0) + Int32(sign)
     spread[demand.owner, default: [:]][slot] = count == 0 ? nil : count
     if spread[demand.owner]?.isEmpty == true { spread[demand.owner] = nil }

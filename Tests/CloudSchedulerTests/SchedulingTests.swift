@@ -196,6 +196,21 @@ func decide(_ demand: PodDemand, _ cluster: Cluster, seed: UInt64 = 1) -> Schedu
     #expect(counts == ["a": 3, "b": 3, "c": 3])
   }
 
+  @Test func aReplacementGoesWherePodsAreLeaving() {
+    var cluster = cluster([node("a"), node("b")])
+    for index in 0..<3 { cluster.place(pod("old\(index)", owner: "rs"), on: "a") }
+    cluster.place(pod("kept", owner: "rs"), on: "b")
+    #expect(decide(pod("new", owner: "rs"), cluster) == .node("b"))
+    for index in 0..<3 {
+      var leaving = pod("old\(index)", owner: "rs")
+      leaving.isBeingDeleted = true
+      cluster.place(leaving, on: "a")
+    }
+    #expect(decide(pod("new", owner: "rs"), cluster) == .node("a"))
+    for index in 0..<3 { cluster.removePod("uid-old\(index)") }
+    #expect(decide(pod("new", owner: "rs"), cluster) == .node("a"))
+  }
+
   @Test func zonesAreSpreadBeforeHostsFill() {
     let zones = ["a": "z1", "b": "z1", "c": "z2"]
     var cluster = cluster(

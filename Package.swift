@@ -159,6 +159,8 @@ let testTargets: [Target] = [
       arguments,
     ]),
   tests("Sync"),
+  tests("CommandLine"),
+  tests("Sync", ["Base", "ObjectModel", "Wire"]),
   tests("Transport", ["Base", "EventLoop", "EventLoopConformance", "Identity", "Wire"]),
   tests("Wire", ["Base", "ObjectModel"]),
   tests("EventLoop", ["EventLoopConformance"]),

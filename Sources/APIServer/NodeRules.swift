@@ -3,9 +3,14 @@ import Base
 import ObjectModel
 
 /// What a node may do: read its slice, write what is its own.
-@LoopActor struct NodeRules {
+@LoopActor package struct NodeRules {
   let node: String
   let graph: (any NodeGraph)?
+
+  /// Whether a label places pods by what an operator says of a node; a node must not say it of itself.
+  package nonisolated static func isReserved(label: String) -> Bool {
+    reservedLabels.contains { label.hasPrefix($0) }
+  }
 
   func allows(_ request: AccessRequest) -> Bool {
     switch request.reference.resource {
@@ -19,8 +24,7 @@ import ObjectModel
     }
   }
 
-  /// Labels that place pods by what an operator says of a node; a node must not say it of itself.
-  private static let reservedLabels = ["node-role.kubernetes.io/", "node-restriction.kubernetes.io/"]
+  private nonisolated static let reservedLabels = ["node-role.kubernetes.io/", "node-restriction.kubernetes.io/"]
 
   private func allowsNode(_ request: AccessRequest) -> Bool {
     switch request.verb {
@@ -28,7 +32,7 @@ import ObjectModel
     case .list, .watch: return request.fields.required("metadata.name") == node
     case .create:
       guard request.reference.name == node, let object = request.object else { return false }
-      return !object.labels.keys.contains { key in Self.reservedLabels.contains { key.hasPrefix($0) } }
+      return !object.labels.keys.contains(where: Self.isReserved)
     case .update, .patch: return request.reference.name == node && request.subresource == "status"
     case .delete, .connect: return false
     }

@@ -60,12 +60,16 @@ struct LogSealing: Sealing {
       SQLiteObjectLog.Configuration(
         path: configuration.objects, sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
         limits: configuration.log), scheduler: loop, random: random)
-    readings = try ReadingsStore(path: "\(configuration.data)/readings.db", metrics: metrics)
-
     let registry = KindRegistry.standard
     slices = SliceHub(log: log, anchors: registry.kinds.map(\.resource), logger: logger) { key, body in
       SliceFactsOf.object(key, body, registry)
     }
+    let placements = slices
+    readings = try ReadingsStore(
+      path: "\(configuration.data)/readings.db",
+      // Nothing refers to a device, so a node has reason to see one only if it is placed there.
+      isPlaced: { device, node in placements.mayRead(node: node, key: "\(Device.resource)/\(device)") },
+      metrics: metrics, logger: logger)
     let authorizer = HouseAuthorizer(graph: slices, metrics: metrics, logger: logger)
     server = APIServer(
       log: log, registry: registry, authorizer: authorizer, scheduler: loop, random: random, metrics: metrics,

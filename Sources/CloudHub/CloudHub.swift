@@ -1,6 +1,7 @@
 import API
 import APIClient
 import APIFace
+import APIServer
 import Base
 import EventLoop
 import Identity
@@ -196,7 +197,11 @@ import Wire
 
   /// Makes sure that a connected node is an object of the cluster.
   func register(_ node: String, hello: Value) async {
-    var labels: Value = hello["labels"].object.map { .object($0) } ?? [:]
+    var labels: Value = [:]
+    // The registrar has more rights than the node that speaks here.
+    for (key, value) in hello["labels"].object ?? Value.Fields() where !NodeRules.isReserved(label: key) {
+      labels[key] = value
+    }
     labels["kubernetes.io/hostname"] = .string(node)
     let object: Value = [
       "apiVersion": "v1", "kind": "Node", "metadata": ["name": .string(node), "labels": labels], "spec": [:],

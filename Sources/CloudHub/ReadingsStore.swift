@@ -66,15 +66,26 @@ import Wire
   private let writer: Writer
   private let reader: Database
   private let stored: Counter
+  private let refused: Counter
+  private let logger: Logger
+  private let isPlaced: @LoopActor (_ device: String, _ node: String) -> Bool
 
   /// The newest readings of a batch, after they were stored: for the devices' reported values.
   package var onStored: (([Reading]) -> Void)?
 
-  package init(path: String, metrics: Metrics) throws(SkerryError) {
+  /// `isPlaced` tells whether a device, as "namespace/name", is on a node: only its node may speak for it.
+  package init(
+    path: String, isPlaced: @escaping @LoopActor (_ device: String, _ node: String) -> Bool, metrics: Metrics,
+    logger: Logger
+  ) throws(SkerryError) {
+    self.isPlaced = isPlaced
+    self.logger = logger
     let file = try StoreFile(path: path, schema: Self.schema)
     writer = try Writer(file)
     reader = try file.reader()
     stored = metrics.counter("skerry_readings_stored_total", "Device readings stored.")
+    refused = metrics.counter(
+      "skerry_readings_refused_total", "Device readings refused: the device is not on the node that sent them.")
   }
 
   package func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
@@ -91,6 +102,7 @@ import Wire
       let value = try CBOR.decode(entry.payload)
       if let reading = Reading(value) { readings.append(reading) } else { dropped.append(entry.payload) }
     }
+    readings = placed(readings, on: node)
     let (writer, thread, list, gone) = (writer, thread, readings, dropped)
     let error = await withCheckedContinuation { (continuation: CheckedContinuation<SkerryError?, Never>) in
       thread.run { continuation.resume(returning: Self.commit(writer, list, gone, batch, node)) }
@@ -98,6 +110,25 @@ import Wire
     if let error { throw error }
     stored.add(UInt64(readings.count))
     onStored?(readings)
+  }
+
+  /// The readings of devices that are on the node; the others are counted and take no effect.
+  private func placed(_ readings: [Reading], on node: String) -> [Reading] {
+    var answers: [String: Bool] = [:]
+    let kept = readings.filter { reading in
+      if let known = answers[reading.device] { return known }
+      let answer = isPlaced(reading.device, node)
+      answers[reading.device] = answer
+      return answer
+    }
+    if kept.count < readings.count {
+      refused.add(UInt64(readings.count - kept.count))
+      let devices = answers.filter { !$0.value }.keys.sorted().prefix(5).joined(separator: ", ")
+      logger.warning(
+        HubLog.intentRefused,
+        "\(readings.count - kept.count) readings of node \(node) were refused: not on that node: \(devices)")
+    }
+    return kept
   }
 
   private nonisolated static func commit(

@@ -124,6 +124,50 @@ class Access(unittest.TestCase):
         self.assertEqual(lane.batch(5, 6, []), (2, True))  # a gap: refused, with the cursor
         self.assertEqual(self.admin.get("pods", "on-n1", "default")["status"]["reason"], "second")
 
+    def readings(self, device):
+        call = self.admin.connect_call("devices.devices.kubeedge.io", device, "readings", "default")
+        return [item["value"] for item in call.answer()["items"]]
+
+    def test_a_lane_takes_no_reading_of_another_nodes_device(self):
+        self.admin.create("devicemodels.devices.kubeedge.io", {
+            "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceModel", "metadata": {"name": "model"},
+            "spec": {"protocol": "modbus", "properties": [{"name": "t", "type": "INT", "accessMode": "ReadOnly"}]},
+        }, "default")
+        for node in ("n1", "n2"):
+            self.admin.create("devices.devices.kubeedge.io", {
+                "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "metadata": {"name": f"boiler-{node}"},
+                "spec": {
+                    "deviceModelRef": {"name": "model"}, "nodeName": node, "protocol": {"protocolName": "modbus"},
+                    "properties": [{"name": "t"}],
+                },
+            }, "default")
+
+        def reading(number, device, value):
+            return [number, f"default/{device}", "t", "INT", value, "Good", 1_700_000_000_000 + number]
+
+        lane = Lane(self.sessions["n1"], "readings")
+        answer = lane.send(
+            reading(1, "boiler-n2", "666"), reading(2, "boiler-n1", "20"), reading(3, "no-such-boiler", "1"))
+        self.assertEqual(answer, (3, False))
+        self.assertEqual(self.readings("boiler-n2"), [])
+        self.assertEqual(self.readings("boiler-n1"), ["20"])
+        self.assertEqual(self.cloud.metrics()["skerry_readings_refused_total"], 2)
+        Lane(self.sessions["n2"], "readings").send(reading(1, "boiler-n2", "21"))
+        self.assertEqual(self.readings("boiler-n2"), ["21"])
+
+    def test_a_node_does_not_give_itself_an_operators_labels(self):
+        node = self.machines.edge("n4", self.cloud, start=False)
+        labels = {"node-role.kubernetes.io/trusted": "", "node-restriction.kubernetes.io/zone": "a", "rack": "7"}
+        session = self.cloud.client(node.cert, node.key, hello={"role": "node", "node": "n4", "labels": labels})
+        self.addCleanup(session.close)
+
+        def registered():
+            found = [item for item in self.admin.list("nodes")[1] if item["metadata"]["name"] == "n4"]
+            return found[0] if found else None
+
+        self.assertEqual(
+            until("n4 is registered", registered)["metadata"]["labels"], {"kubernetes.io/hostname": "n4", "rack": "7"})
+
     def test_a_slice_holds_what_is_the_nodes_business(self):
         slice = Slice(self.sessions["n1"])
         slice.until(lambda s: s.snapshots == 1 and set(s.held) >= {

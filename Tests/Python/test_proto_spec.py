@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import sys
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -40,6 +41,23 @@ class ProtoSpec(unittest.TestCase):
                     payload = bytes.fromhex(vector["payload"])
                     self.assertEqual(client.decode(payload), vector["message"], vector["name"])
                     self.assertEqual(client.encode(vector["message"]), payload, vector["name"])
+
+    def test_the_foreign_node_reads_and_writes_the_vectors(self):
+        sys.path.insert(0, str(ROOT / "Tests" / "ForeignClient"))
+        node = load(ROOT / "Tests" / "ForeignClient" / "skerry_node.py")
+
+        def shown(value):
+            if isinstance(value, bytes):
+                return f"h'{value.hex()}'"
+            return [shown(item) for item in value] if isinstance(value, list) else value
+
+        for vector in vectors("sync.json")["accept"]:
+            payload = bytes.fromhex(vector["payload"])
+            message = node.decode_message(payload)
+            self.assertEqual(shown(message), vector["message"], vector["name"])
+            self.assertEqual(node.encode_message(message), payload, vector["name"])
+        for vector in vectors("sync.json")["digests"]:
+            self.assertEqual(node.digest(vector["pairs"]).hex(), vector["digest"])
 
     def test_the_foreign_codec_cuts_frames(self):
         client = load(ROOT / "Tests" / "ForeignClient" / "skerry_client.py")

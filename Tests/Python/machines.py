@@ -21,18 +21,13 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Tests" / "ForeignClient"))
 
+from cloud import free_port  # noqa: E402
 from skerry_client import Client  # noqa: E402
 
 BIN = pathlib.Path(os.environ.get("SKERRY_BIN", ROOT / ".build" / "debug"))
 PATIENCE = 60
 HAVE_PROGRAMS = all((BIN / name).exists() for name in ("skerry", "cloudcore", "edgecore"))
 WHY_NOT = f"skerry, cloudcore and edgecore are not all in {BIN}; build them or set SKERRY_BIN"
-
-
-def free_port():
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::", 0))
-        return probe.getsockname()[1]
 
 
 def until(what, condition, patience=PATIENCE):

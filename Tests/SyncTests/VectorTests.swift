@@ -21,7 +21,8 @@ import Wire
   }
 
   private static func payload(_ vector: Value) throws -> Bytes {
-    try #require(Bytes(hex: try #require(vector["payload"].string)))
+    let hex = try #require(vector["payload"].string)
+    return try #require(Bytes(hex: hex))
   }
 
   /// The payload through the type that it is read into.
@@ -31,7 +32,10 @@ import Wire
     case "inventory": return SliceInventory.encode(try SliceInventory.decode(payload))
     case "lane": return try LaneMessage.decode(payload).encode()
     case "entry": return try LanePayload.decode(payload).encode()
-    case "reading": return CBOR.encode(try #require(Reading(try CBOR.decode(payload))).encoded)
+    case "reading":
+      let value = try CBOR.decode(payload)
+      let reading = try #require(Reading(value))
+      return CBOR.encode(reading.encoded)
     default: return CBOR.encode(try CBOR.decode(payload))
     }
   }
@@ -55,7 +59,8 @@ import Wire
     for vector in try Self.load("digests") {
       var digest = SliceDigest()
       for pair in vector["pairs"].array ?? [] {
-        digest.add(key: try #require(pair[0].string), revision: UInt64(try #require(pair[1].int)))
+        let (key, revision) = (try #require(pair[0].string), try #require(pair[1].int))
+        digest.add(key: key, revision: UInt64(revision))
       }
       #expect(digest.bytes.hex == vector["digest"].string)
     }

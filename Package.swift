@@ -158,8 +158,6 @@ let testTargets: [Target] = [
       "API", "APIFace", "APIServer", "Base", "EventLoop", "Identity", "ObjectLog", "ObjectModel", "Transport", "Wire",
       arguments,
     ]),
-  tests("Sync"),
-  tests("CommandLine"),
   tests("Sync", ["Base", "ObjectModel", "Wire"]),
   tests("Transport", ["Base", "EventLoop", "EventLoopConformance", "Identity", "Wire"]),
   tests("Wire", ["Base", "ObjectModel"]),

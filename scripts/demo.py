@@ -240,7 +240,7 @@ class Demo:
         subprocess.run([f"{self.root}/scripts/make-image.sh", layout, "1"], check=True, capture_output=True)
         example = "web.yaml" if self.runtime == "oci" else "web-processes.yaml"
         with open(f"{self.root}/examples/{example}") as file:
-            text = file.read().replace("skerry.local/busybox:1", f"oci:{layout}:1")
+            text = file.read().replace("oci:/var/lib/skerry/images/busybox:1", f"oci:{layout}:1")
         self.manifest = f"{self.data}/web.yaml"
         with open(self.manifest, "w") as file:
             file.write(text)

@@ -195,6 +195,8 @@ enum FileManagerBridge {
       #expect(await cli.failure("readings", "thermometer", "-f", "-o", "json").contains("enough"))
       #expect(cli.output == "{\"number\":6}\n{\"number\":7}\n")
       #expect(cli.api.connects.last?.options == ["limit": 1000, "after": 7])
+      pages = [["items": .array([])]]
+      #expect(await cli.failure("readings", "nothing").contains("\"nothing\" not found"))
     }
   }
 

@@ -35,6 +35,8 @@ struct Readings: ClusterCommand {
       let page = try await environment.api().connect(
         reference, subresource: "readings", options: options, stream: nil, caller: environment.caller)
       let items = page["items"].array ?? []
+      // A series may outlive its device; where there is neither, say so.
+      if items.isEmpty, options["after"].isNull { _ = try await environment.get(reference) }
       if output == "json" {
         for item in items { environment.console.print(JSON.print(item)) }
       } else if !items.isEmpty || !hasHeader {

@@ -43,7 +43,8 @@ def until(what, condition, deadline=DEADLINE):
         except (OSError, KeyError, IndexError, ValueError, CommandFailed, subprocess.TimeoutExpired) as error:
             last = error
         if time.monotonic() > end:
-            raise AssertionError(f"timed out after {deadline:.0f} s waiting until {what}" + (f": {last}" if last else ""))
+            why = f": {last}" if last else ""
+            raise AssertionError(f"timed out after {deadline:.0f} s waiting until {what}{why}")
         time.sleep(INTERVAL)
 
 

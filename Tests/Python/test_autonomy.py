@@ -45,8 +45,11 @@ class Peer:
 
 
 def device(port):
-    protocol = {"protocolName": "modbus", "configData": {"ip": "127.0.0.1", "port": port, "slaveID": 1, "timeout": 10000}}
-    visitor = {"protocolName": "modbus", "configData": {"register": "HoldingRegister", "offset": 0, "dataType": "uint16"}}
+    def modbus(**data):
+        return {"protocolName": "modbus", "configData": data}
+
+    protocol = modbus(ip="127.0.0.1", port=port, slaveID=1, timeout=10000)
+    visitor = modbus(register="HoldingRegister", offset=0, dataType="uint16")
     return [
         {"apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceModel",
          "metadata": {"name": "meter-model", "namespace": "default"},

@@ -3,7 +3,7 @@
 import json
 import unittest
 
-from cluster import Cluster, until
+from cluster import Cluster, start_ticks, until
 
 DEPLOYMENT = {
     "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
@@ -62,9 +62,8 @@ class CrashTests(unittest.TestCase):
         with Cluster() as cluster:
             template = cluster.pod("any", ["/bin/sleep", "100000"], labels={"app": "web"})
             del template["spec"]["nodeName"]
-            DEPLOYMENT["spec"]["template"] = {
-                "metadata": {"labels": {"app": "web"}}, "spec": template["spec"]}
-            cluster.apply(TEXT, TOKEN, DEPLOYMENT)
+            template = {"metadata": {"labels": {"app": "web"}}, "spec": template["spec"]}
+            cluster.apply(TEXT, TOKEN, dict(DEPLOYMENT, spec=dict(DEPLOYMENT["spec"], template=template)))
             before = self.settled(cluster)
             containers = self.containers(cluster)
             alone = ["cloudcore", "edgecore/n1", "devicecore/n1", "device-modbus/n1"]
@@ -121,8 +120,6 @@ class CrashTests(unittest.TestCase):
 
     @staticmethod
     def is_same(process):
-        from cluster import start_ticks
-
         try:
             return start_ticks(process[0]) == process[1]
         except OSError:

@@ -166,7 +166,7 @@ import ContainerRuntime
 
   /// Waits for `condition`, which an event or a line of output brings about.
   func eventually(_ what: String, line: UInt = #line, _ condition: () async throws -> Bool) async throws {
-    let end = world.scheduler.now + .seconds(20)
+    let end = world.scheduler.now + .seconds(60)
     while try await !condition() {
       try require(world.scheduler.now < end, "\(what) did not come about", line: line)
       try await world.scheduler.sleep(for: .milliseconds(10))

@@ -118,7 +118,7 @@ let whyNot: Comment = "containers need root and runc, conmon, skopeo, umoci, CNI
   }
 
   func eventually(_ what: String, _ condition: () async throws -> Bool) async throws {
-    let end = loop.now + .seconds(20)
+    let end = loop.now + .seconds(60)
     while try await !condition() {
       if loop.now > end { throw SkerryError(.timeout, "\(what) did not come about") }
       try await loop.sleep(for: .milliseconds(10))

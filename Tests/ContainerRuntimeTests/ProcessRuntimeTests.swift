@@ -50,7 +50,7 @@ struct ProcessRuntimeTests {
       try await runtime.startContainer("c")
       let status = try #require(try await runtime.containers().first)
       let token = try runtime.supervisor.record("c").token
-      let end = loop.now + .seconds(20)
+      let end = loop.now + .seconds(60)
       while Processes.marked("SKERRY_PROCESS=\(token)").count < 2, loop.now < end {
         try await loop.sleep(for: .milliseconds(10))
       }

@@ -29,8 +29,8 @@ import Logging
   let tool: Tool
   let log: Logger
   private let lock: DirectoryLock
+  let scheduler: any Scheduler
   private let random: any RandomSource
-  private let program: String
 
   package var onEvent: (@LoopActor (_ containerID: String) -> Void)? {
     get { supervisor.onEvent }
@@ -67,7 +67,7 @@ import Logging
       tool: tool, scheduler: scheduler, random: random, log: log)
     self.log = log
     self.random = random
-    program = runc
+    self.scheduler = scheduler
   }
 
   /// The programs that are needed and not found, so that a daemon can say so, or choose the process runtime.
@@ -87,9 +87,9 @@ import Logging
 
   package func recover() async throws(SkerryError) {
     let (layout, mark) = (layout, layout.helperMark)
+    // Helpers of a run that was killed go first: a plugin that still works would undo what follows.
+    try await Processes.killMarked("\(mark.name)=\(mark.value)", scheduler)
     try await blocking { () throws(SkerryError) in
-      // Helpers of a run that was killed go first: a plugin that still works would undo what follows.
-      Processes.killMarked("\(mark.name)=\(mark.value)")
       try Files.makeDirectory(layout.volatile, mode: 0o711)
       if !Mounts.isMountPoint(layout.volatile) { try Mounts.tmpfs(at: layout.volatile, options: "mode=0711") }
     }

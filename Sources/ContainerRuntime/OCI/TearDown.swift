@@ -10,11 +10,9 @@ extension OCIRuntime {
   package func tearDown() async throws(SkerryError) {
     supervisor.end()
     let layout = layout
-    try await blocking { () throws(SkerryError) in
-      Processes.killMarked("\(layout.helperMark.name)=\(layout.helperMark.value)")
-      try Self.killContainers(layout)
-      Processes.killMarked("\(layout.monitorMark.name)=\(layout.monitorMark.value)")
-    }
+    try await Processes.killMarked("\(layout.helperMark.name)=\(layout.helperMark.value)", scheduler)
+    try await killContainers()
+    try await Processes.killMarked("\(layout.monitorMark.name)=\(layout.monitorMark.value)", scheduler)
     try await releaseNetworks()
     try await blocking { () throws(SkerryError) in
       for path in [layout.root, layout.volatile] { try Mounts.detach(path) }
@@ -22,32 +20,32 @@ extension OCIRuntime {
         try Files.removeTree(path)
       }
       try Files.removeFile(layout.networkFile)
-      Self.removeCgroups(layout)
     }
+    try await removeCgroups()
     try await removeBridge()
     close()
   }
 
   /// A killed process leaves its cgroup a moment later.
   private nonisolated static let maxRounds = 400
-  private nonisolated static let roundMicroseconds: UInt32 = 5_000
 
-  private nonisolated static func killContainers(_ layout: RuntimeLayout) throws(SkerryError) {
-    for _ in 0..<maxRounds {
-      let found = Cgroups.processes(layout.cgroupParent)
-      if found.isEmpty { return }
+  private func killContainers() async throws(SkerryError) {
+    let parent = layout.cgroupParent
+    let gone = try await poll(scheduler, rounds: Self.maxRounds) { () throws(SkerryError) in
+      let found = Cgroups.processes(parent)
       for pid in found { kill(pid, SIGKILL) }
-      BlockingPause.wait(.microseconds(roundMicroseconds))
+      return found.isEmpty
     }
-    throw SkerryError(.system, "processes in the cgroup \(layout.cgroupParent) could not be killed")
+    if !gone { throw SkerryError(.system, "processes in the cgroup \(parent) could not be killed") }
   }
 
-  private nonisolated static func removeCgroups(_ layout: RuntimeLayout) {
-    for _ in 0..<maxRounds {
-      Cgroups.removeTree(layout.cgroupParent)
-      if !Cgroups.hierarchies().contains(where: { Files.exists("\($0)\(layout.cgroupParent)") }) { return }
-      BlockingPause.wait(.microseconds(roundMicroseconds))
+  private func removeCgroups() async throws(SkerryError) {
+    let parent = layout.cgroupParent
+    let gone = try await poll(scheduler, rounds: Self.maxRounds) { () throws(SkerryError) in
+      Cgroups.removeTree(parent)
+      return !Cgroups.hierarchies().contains { Files.exists("\($0)\(parent)") }
     }
+    if !gone { throw SkerryError(.system, "the cgroup \(parent) could not be removed; a process must still be in it") }
   }
 
   private func releaseNetworks() async throws(SkerryError) {

@@ -10,11 +10,11 @@ import ObjectModel
 /// a mark in its environment, by which its children are found when it is killed.
 @LoopActor final class ProcessLauncher: Launcher {
   private let layout: RuntimeLayout
-  private let tool: Tool
+  private let scheduler: any Scheduler
 
-  init(_ layout: RuntimeLayout, tool: Tool) {
+  init(_ layout: RuntimeLayout, scheduler: any Scheduler) {
     self.layout = layout
-    self.tool = tool
+    self.scheduler = scheduler
   }
 
   /// In the environment of a container's processes: the container's token.
@@ -109,21 +109,18 @@ import ObjectModel
     guard access(program, X_OK) == 0, !Files.isDirectory(program) else {
       throw SkerryError(.notFound, "\(program) is not a program of this machine")
     }
-    try await blocking { () throws(SkerryError) in
-      let file = open(fifo, O_RDWR | O_NONBLOCK | O_CLOEXEC)
-      guard file >= 0 else { throw Files.failure("open", fifo) }
-      defer { close(file) }
-      guard write(file, "go\n", 3) == 3 else { throw Files.failure("write", fifo) }
-      // The bytes go with the last who has the FIFO open: hold it until the process has read them and removed it.
-      for _ in 0..<Self.startPolls where Files.exists(fifo) {
-        BlockingPause.wait(.microseconds(Self.startPollMicroseconds))
-      }
-      guard !Files.exists(fifo) else { throw SkerryError(.timeout, "the process did not start within 10 seconds") }
+    let file = open(fifo, O_RDWR | O_NONBLOCK | O_CLOEXEC)
+    guard file >= 0 else { throw Files.failure("open", fifo) }
+    // The bytes go with the last who has the FIFO open: it stays open until the process has read and removed it.
+    defer { close(file) }
+    guard write(file, "go\n", 3) == 3 else { throw Files.failure("write", fifo) }
+    let started = try await poll(scheduler, every: .milliseconds(2), rounds: Self.startPolls) {
+      () throws(SkerryError) in !Files.exists(fifo)
     }
+    guard started else { throw SkerryError(.timeout, "the process did not start within 10 seconds") }
   }
 
   private nonisolated static let startPolls = 5_000
-  private nonisolated static let startPollMicroseconds: UInt32 = 2_000
 
   private func program(of record: ContainerRecord) async throws(SkerryError) -> String {
     guard let program = programs[record.id] else {
@@ -146,20 +143,19 @@ import ObjectModel
     }
     kill(-pid, SIGKILL)
     let mark = "\(Self.mark)=\(record.token)"
-    try await blocking { () throws(SkerryError) in Processes.killMarked(mark) }
+    try await Processes.killMarked(mark, scheduler)
   }
 
   func discard(id: String) async throws(SkerryError) {
     programs[id] = nil
     let bundle = layout.bundle(id)
-    try await blocking { () throws(SkerryError) in
+    let token = try await blocking { () throws(SkerryError) -> String? in
       let script = Files.readText("\(bundle)/enter") ?? ""
-      if let range = script.firstRange(of: "'\(Self.mark)=") {
-        let token = script[range.upperBound...].prefix { $0 != "'" }
-        Processes.killMarked("\(Self.mark)=\(token)")
-      }
-      try Files.removeTree(bundle)
+      guard let range = script.firstRange(of: "'\(Self.mark)=") else { return nil }
+      return String(script[range.upperBound...].prefix { $0 != "'" })
     }
+    if let token { try await Processes.killMarked("\(Self.mark)=\(token)", scheduler) }
+    try await blocking { () throws(SkerryError) in try Files.removeTree(bundle) }
   }
 
   func execArguments(_ record: ContainerRecord, _ request: ExecRequest) -> [String] {

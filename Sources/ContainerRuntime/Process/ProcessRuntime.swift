@@ -45,7 +45,7 @@ import Logging
     layout = RuntimeLayout(root: root, privileged: false)
     lock = try DirectoryLock("\(layout.root)/lock")
     tool = Tool(mark: layout.helperMark)
-    launcher = ProcessLauncher(layout, tool: tool)
+    launcher = ProcessLauncher(layout, scheduler: scheduler)
     supervisor = Supervisor(
       layout, launcher: launcher, tool: tool, scheduler: scheduler, random: random, log: log)
     self.scheduler = scheduler
@@ -61,8 +61,8 @@ import Logging
   package func recover() async throws(SkerryError) {
     let (layout, mark) = (layout, layout.helperMark)
     try await launcher.begin()
+    try await Processes.killMarked("\(mark.name)=\(mark.value)", scheduler)
     let found = try await blocking { () throws(SkerryError) -> [SandboxRecord] in
-      Processes.killMarked("\(mark.name)=\(mark.value)")
       try Files.makeDirectory(layout.sandboxes)
       return Files.list(layout.sandboxes).compactMap { id in
         (try? Records.read(layout.sandboxRecord(id))).flatMap { try? SandboxRecord($0) }
@@ -207,15 +207,13 @@ import Logging
   package func tearDown() async throws(SkerryError) {
     supervisor.end()
     let layout = layout
+    try await Processes.killMarked("\(layout.helperMark.name)=\(layout.helperMark.value)", scheduler)
+    let tokens = try await blocking { () throws(SkerryError) -> [String] in
+      Files.list(layout.containers).compactMap { (try? Records.read(layout.containerRecord($0)))?["token"].string }
+    }
+    for token in tokens { try await Processes.killMarked("\(ProcessLauncher.mark)=\(token)", scheduler) }
+    try await Processes.killMarked("\(layout.monitorMark.name)=\(layout.monitorMark.value)", scheduler)
     try await blocking { () throws(SkerryError) in
-      Processes.killMarked("\(layout.helperMark.name)=\(layout.helperMark.value)")
-      for id in Files.list(layout.containers) {
-        guard let value = try? Records.read(layout.containerRecord(id)), let token = value["token"].string else {
-          continue
-        }
-        Processes.killMarked("\(ProcessLauncher.mark)=\(token)")
-      }
-      Processes.killMarked("\(layout.monitorMark.name)=\(layout.monitorMark.value)")
       for path in [layout.volatile, layout.containers, layout.sandboxes, layout.exits] { try Files.removeTree(path) }
     }
     close()

@@ -61,7 +61,7 @@ extension Supervisor {
       return try await save(running)
     }
     let mark = "\(Self.tokenMark)=\(record.token)"
-    try await blocking { () throws(SkerryError) in Processes.killMarked(mark) }
+    try await Processes.killMarked(mark, scheduler)
     try await forget(record.id)
   }
 

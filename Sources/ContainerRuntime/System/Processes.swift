@@ -59,15 +59,15 @@ enum Processes {
   static func all() -> [Int32] { Files.list("/proc").compactMap { Int32($0) } }
 
   /// Kills every process with the mark, and those that they start meanwhile, until none is left.
-  static func killMarked(_ mark: String) {
-    for _ in 0..<maxKillRounds {
+  @LoopActor static func killMarked(_ mark: String, _ scheduler: any Scheduler) async throws(SkerryError) {
+    let gone = try await poll(scheduler, rounds: maxKillRounds) { () throws(SkerryError) in
       let found = marked(mark).filter { $0 != getpid() && startTicks($0) != nil }
-      if found.isEmpty { return }
       for pid in found { kill(pid, SIGKILL) }
-      BlockingPause.wait(.milliseconds(5))
+      return found.isEmpty
     }
+    if !gone { throw SkerryError(.system, "processes marked \(mark) cannot be killed; they are stuck in the kernel") }
   }
 
   /// Stops hunting processes that cannot die (stuck in the kernel).
-  private static let maxKillRounds = 200
+  private static let maxKillRounds = 400
 }

@@ -14,6 +14,20 @@ func blocking<R: Sendable>(
   }
 }
 
+/// Asks again and again, on a blocking thread, until `body` says yes; false when `rounds` are over.
+@LoopActor func poll(
+  _ scheduler: any Scheduler, every pause: Duration = .milliseconds(5), rounds: Int,
+  _ body: @escaping @Sendable () throws(SkerryError) -> Bool
+) async throws(SkerryError) -> Bool {
+  for _ in 0..<rounds {
+    if try await blocking(body) { return true }
+    do { try await scheduler.sleep(for: pause) } catch {
+      throw SkerryError(.cancelled, "the wait was cancelled", cause: error)
+    }
+  }
+  return false
+}
+
 /// The programs that a runtime runs, each bounded in time and output, and marked in its environment.
 @LoopActor struct Tool {
   let mark: (name: String, value: String)

@@ -4,7 +4,6 @@ import Base
 package enum HubLog {
   package static let sliceIndex = LogCode("E-HUB-001")
   package static let laneApply = LogCode("E-HUB-002")
-  package static let readingsStore = LogCode("E-HUB-003")
   package static let sessionRefused = LogCode("W-HUB-004")
   package static let joinRefused = LogCode("W-HUB-005")
   package static let nodeRegister = LogCode("E-HUB-006")

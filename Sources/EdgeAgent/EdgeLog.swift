@@ -10,7 +10,6 @@ package enum EdgeLog {
   package static let cloudUnreachable = LogCode("W-EDGE-006")
   package static let laneRefused = LogCode("E-EDGE-007")
   package static let rotation = LogCode("E-EDGE-008")
-  package static let runtimeRecover = LogCode("E-EDGE-009")
   package static let socketRefused = LogCode("W-EDGE-010")
   package static let forbidden = LogCode("W-EDGE-011")
 }

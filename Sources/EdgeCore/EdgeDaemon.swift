@@ -54,7 +54,8 @@ private struct LogSealing: Sealing {
     replica = try SQLiteObjectLog.open(
       SQLiteObjectLog.Configuration(
         path: "\(configuration.data)/replica.db", role: .follower,
-        sealing: LogSealing(sealer: Sealer(ring: ring, random: random))),
+        sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
+        metrics: metrics),
       scheduler: loop, random: random)
     outbox = try Outbox(path: "\(configuration.data)/outbox.db", random: random, logger: logger)
     let runtime = try Self.runtime(configuration, loop: loop, random: random, logger: logger)

@@ -124,6 +124,7 @@ let floor7: [Target] = [
   main("FuzzSession", ["Base", "Wire"]),
 ]
 let testTargets: [Target] = [
+  tests("CloudHub", ["Base", "Wire", "EventLoop", "API", "Sync", "ObjectLog", logging]),
   .testTarget(name: "HouseTests", swiftSettings: flags),
   tests("API", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "APIServer", logging]),
   tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),

@@ -59,11 +59,9 @@ struct LogSealing: Sealing {
     log = try SQLiteObjectLog.open(
       SQLiteObjectLog.Configuration(
         path: configuration.objects, sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
-        limits: configuration.log), scheduler: loop, random: random)
+        limits: configuration.log, metrics: metrics), scheduler: loop, random: random)
     let registry = KindRegistry.standard
-    slices = SliceHub(log: log, anchors: registry.kinds.map(\.resource), logger: logger) { key, body in
-      SliceFactsOf.object(key, body, registry)
-    }
+    slices = SliceHub(log: log, anchors: registry.kinds.map(\.resource), logger: logger)
     let placements = slices
     readings = try ReadingsStore(
       path: "\(configuration.data)/readings.db",
@@ -121,28 +119,15 @@ struct LogSealing: Sealing {
     try slices.start()
     server.start()
     readings.onStored = { [twins] readings in twins.took(readings) }
-    try await ensureNamespaces()
+    do throws(APIError) { try await server.bootstrap() } catch {
+      throw SkerryError(.unavailable, "the namespaces that every cluster has cannot be made", cause: error)
+    }
     controllers.start()
     scheduler.start()
     logger.info(
       "cloudcore \(Version.current) serves on \(address), metrics on \(operations.endpoint)",
       metadata: ["data": "\(configuration.data)", "position": "\(log.tail.position)"])
     try announce()
-  }
-
-  /// The namespaces that every cluster has.
-  private func ensureNamespaces() async throws(SkerryError) {
-    for name in ["default", "kube-system", "kube-node-lease", "kube-public"] {
-      do throws(APIError) {
-        _ = try await server.create(
-          resource: "namespaces", namespace: "",
-          object: ["apiVersion": "v1", "kind": "Namespace", "metadata": ["name": .string(name)]],
-          caller: .controller("bootstrap"))
-      } catch {
-        guard error.reason != .alreadyExists else { continue }
-        throw SkerryError(.unavailable, "namespace \(name) cannot be made", cause: error)
-      }
-    }
   }
 
   /// Tells whoever started this daemon where it serves.

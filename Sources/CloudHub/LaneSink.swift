@@ -9,6 +9,8 @@ import Wire
 @LoopActor package protocol LaneEffect: AnyObject {
   /// The stored cursor; 0 for an incarnation that was never seen.
   func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64
+  /// The node holds entries of these incarnations and no others: cursors of the rest are closed.
+  func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane)
   /// Applies a batch and stores `batch.through` as the cursor behind its effect. Throws when nothing was stored.
   func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError)
 }
@@ -46,6 +48,8 @@ import Wire
         ))
     }
     do throws(SkerryError) {
+      cursors = cursors.filter { incarnations.contains($0.key) }
+      effect.keepOnly(incarnations, node: node, lane: lane)
       var told: [Incarnation: UInt64] = [:]
       for incarnation in incarnations { told[incarnation] = try cursor(incarnation) }
       // The stream's closures keep the pipe, until the stream ends.
@@ -139,6 +143,17 @@ import Wire
   package func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
     guard let bytes = try log.privateValue(key(node, lane, incarnation)), bytes.count == 8 else { return 0 }
     return bytes.bigEndian(at: 0)
+  }
+
+  package func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane) {
+    let kept = Set(incarnations.map { key(node, lane, $0) })
+    guard let stored = try? log.privateValues(prefix: "lanes/\(node)/\(lane.rawValue)/") else { return }
+    let over = stored.map(\.key).filter { !kept.contains($0) }
+    guard !over.isEmpty else { return }
+    let change = Change(
+      key: "lanes//", guarding: .any, operation: .privatesOnly, privates: over.map { (key: $0, value: nil) })
+    // A cursor that could not be closed is closed at the next session.
+    log.append([change]) { _ in }
   }
 
   package func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {

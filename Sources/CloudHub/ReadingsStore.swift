@@ -95,6 +95,28 @@ import Wire
     return try statement.step() ? statement.uint(0) : 0
   }
 
+  package func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane) {
+    let (writer, kept) = (writer, Set(incarnations.map(\.bytes)))
+    thread.run {
+      // A cursor that could not be closed is closed at the next session.
+      try? writer.file.database.write { () throws(SkerryError) in
+        let list = try writer.file.database.prepare("SELECT incarnation FROM cursors WHERE node = ?")
+        list.bind(1, node)
+        var over: [Bytes] = []
+        while try list.step() {
+          let incarnation = list.bytes(0)
+          if !kept.contains(incarnation) { over.append(incarnation) }
+        }
+        let close = try writer.file.database.prepare("DELETE FROM cursors WHERE node = ? AND incarnation = ?")
+        for incarnation in over {
+          close.bind(1, node)
+          close.bind(2, incarnation)
+          try close.run()
+        }
+      }
+    }
+  }
+
   package func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
     var readings: [Reading] = []
     var dropped: [Bytes] = []

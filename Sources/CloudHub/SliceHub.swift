@@ -7,12 +7,8 @@ import Sync
 /// Feeds the slice index from the cloud's log, once for all nodes, and wakes the pumps of the nodes that an entry
 /// concerns. Each node is a cursor into the index; nothing is queued for it.
 @LoopActor package final class SliceHub: NodeGraph {
-  /// What an object means for slices, from its key and body, as its kind declares it.
-  package typealias Facts = @LoopActor (_ key: String, _ body: Bytes) -> SliceFacts
-
   /// Resources whose objects are placed on nodes.
   private let anchors: [String]
-  private let facts: Facts
   let log: any ObjectLog
   private let logger: Logger
   private(set) var index = SliceIndex(at: 0)
@@ -21,11 +17,10 @@ import Sync
   /// The position message that was encoded last: nodes that see the same changes get the same bytes.
   private var lastEncoded: (through: UInt64, changes: [SliceChange], bytes: Bytes)?
 
-  package init(log: any ObjectLog, anchors: [String], logger: Logger, facts: @escaping Facts) {
+  package init(log: any ObjectLog, anchors: [String], logger: Logger) {
     self.log = log
     self.anchors = anchors
     self.logger = logger
-    self.facts = facts
   }
 
   /// Builds the index from the oldest position that the log still knows, so that nodes which were away while this
@@ -57,9 +52,20 @@ import Sync
     var after: String?
     while true {
       let page = try log.list(prefix: prefix, at: position, after: after, limit: 500)
-      for (key, object) in page.objects { index.seed(key: key, facts: facts(key, object.body)) }
+      for (key, object) in page.objects { index.seed(key: key, facts: facts(key, object.meta)) }
       guard page.more, let last = page.objects.last else { return }
       after = last.key
+    }
+  }
+
+  /// What the object means for slices, as its kind declared it when the object was written.
+  private func facts(_ key: String, _ meta: Bytes) -> SliceFacts {
+    do throws(SkerryError) {
+      let meta = try ObjectMeta(decoding: meta)
+      return SliceFacts(node: meta.node, references: meta.references)
+    } catch {
+      logger.error(HubLog.sliceIndex, "the metadata of \(key) cannot be read, so no node sees it: \(error)")
+      return SliceFacts(node: nil, references: [])
     }
   }
 
@@ -69,7 +75,7 @@ import Sync
 
   private func take(_ entry: Entry) -> Set<String> {
     let deleted = entry.type == .deleted
-    let facts = deleted ? SliceFacts(node: nil, references: []) : facts(entry.key, entry.object.body)
+    let facts = deleted ? SliceFacts(node: nil, references: []) : facts(entry.key, entry.object.meta)
     let log = log
     return index.apply(position: entry.position, key: entry.key, deleted: deleted, facts: facts) { key in
       Self.exists(log, key, nil)

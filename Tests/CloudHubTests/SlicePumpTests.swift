@@ -1,0 +1,237 @@
+import API
+import Base
+import CloudHub
+import EventLoop
+import Logging
+import ObjectLog
+import Sync
+import Testing
+import Wire
+
+/// A stream whose other end is the test: it takes as many messages as it gives credit for.
+@LoopActor private final class Pipe: MessagePipe {
+  var credit = Int.max
+  var sent: [Bytes] = []
+  var failure: CallError?
+  var canSend: Bool { credit > 0 }
+  var isFlushed: Bool { true }
+  var onWritable: (@LoopActor () -> Void)?
+  var onMessage: (@LoopActor (Bytes) -> Void)?
+  var onEnd: (@LoopActor (Result<Value, CallError>) -> Void)?
+  func send(_ message: Bytes) {
+    credit -= 1
+    sent.append(message)
+  }
+  func finish(_ result: Value) {}
+  func fail(_ error: CallError) { failure = error }
+  func give(_ messages: Int) {
+    credit = messages
+    onWritable?()
+  }
+  func take() throws -> [SliceMessage] {
+    defer { sent = [] }
+    return try sent.map { try SliceMessage.decode($0) }
+  }
+}
+
+/// A leader's log in memory and the hub's slices over it.
+@LoopActor private final class Cloud {
+  let log = MemoryObjectLog(random: SystemRandom())
+  let hub: SliceHub
+
+  init() throws {
+    _ = Loop.startShared()
+    hub = SliceHub(log: log, anchors: ["pods"], logger: Logger(label: "test"))
+    try hub.start()
+  }
+
+  func write(_ key: String, _ body: Value, node: String? = nil, references: [String] = []) async {
+    var meta = ObjectMeta()
+    meta.node = node
+    meta.references = references
+    await append(
+      Change(
+        key: key, guarding: .any, operation: .put(body: CBOR.encode(body), status: nil, meta: meta.encoded)))
+  }
+
+  func delete(_ key: String) async { await append(Change(key: key, guarding: .any, operation: .delete)) }
+
+  private func append(_ change: Change) async {
+    await withCheckedContinuation { continuation in
+      log.append([change]) { _ in continuation.resume() }
+    }
+  }
+}
+
+@Suite struct SlicePumpTests {
+  private func keys(_ messages: [SliceMessage]) -> [String] {
+    messages.map { message in
+      switch message {
+      case .resume: "resume"
+      case .begin: "begin"
+      case .object(let object): "object \(object.key)"
+      case .keep(let key, _): "keep \(key)"
+      case .end: "end"
+      case .inventory: "inventory"
+      case .position(_, let entries):
+        entries.map { entry in
+          switch entry {
+          case .put(let object): "put \(object.key)"
+          case .drop(let key): "drop \(key)"
+          }
+        }.joined(separator: ", ")
+      }
+    }
+  }
+
+  @Test func aNewNodeTakesASnapshotThenFollows() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      await cloud.write("configmaps/a/c", ["x": 1])
+      await cloud.write("pods/a/p", ["y": 1], node: "n1", references: ["configmaps/a/c"])
+      await cloud.write("pods/a/q", ["y": 2], node: "n2")
+      let pipe = Pipe()
+      let pump = cloud.hub.attach(node: "n1", pipe: pipe, cursor: nil, digest: SliceDigest().bytes)
+      #expect(try keys(pipe.take()) == ["inventory"])
+      pipe.onMessage?(SliceInventory.encode([("configmaps/a/c", 2), ("pods/a/old", 1)]))
+      pipe.onMessage?(SliceInventory.encode([]))
+      #expect(try keys(pipe.take()) == ["begin", "keep configmaps/a/c", "object pods/a/p", "end"])
+      await cloud.write("configmaps/a/c", ["x": 2])
+      #expect(try keys(pipe.take()) == ["put configmaps/a/c"])
+      await cloud.write("pods/a/q", ["y": 3], node: "n2")
+      #expect(try keys(pipe.take()) == [])
+      await cloud.delete("pods/a/p")
+      #expect(try keys(pipe.take()) == ["drop configmaps/a/c, drop pods/a/p"])
+      #expect(pump.bookmark == cloud.log.tail.position)
+    }
+  }
+
+  @Test func aCursorResumesAndALaggardGetsEachObjectOnce() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      await cloud.write("pods/a/p", ["y": 1], node: "n1")
+      let cursor = cloud.log.tail
+      let pipe = Pipe()
+      pipe.credit = 1
+      _ = cloud.hub.attach(node: "n1", pipe: pipe, cursor: cursor, digest: [])
+      #expect(try keys(pipe.take()) == ["resume"])
+      for number in 2...20 { await cloud.write("pods/a/p", ["y": .int(Int64(number))], node: "n1") }
+      await cloud.delete("pods/a/p")
+      await cloud.write("pods/a/p", ["y": 99], node: "n1")
+      #expect(try keys(pipe.take()) == [])
+      pipe.give(10)
+      // The deletion is not merged with the re-creation.
+      #expect(try keys(pipe.take()) == ["drop pods/a/p, put pods/a/p"])
+    }
+  }
+
+  @Test func anEqualDigestNeedsNothing() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      await cloud.write("pods/a/p", ["y": 1], node: "n1")
+      var digest = SliceDigest()
+      digest.add(key: "pods/a/p", revision: cloud.log.tail.position)
+      let pipe = Pipe()
+      _ = cloud.hub.attach(node: "n1", pipe: pipe, cursor: nil, digest: digest.bytes)
+      let messages = try pipe.take()
+      #expect(
+        messages == [
+          .resume(log: cloud.log.tail.log.bytes, epoch: cloud.log.tail.epoch, position: cloud.log.tail.position)
+        ])
+    }
+  }
+
+  @Test func aHubThatStartsAnewKnowsTheWayFromOlderCursors() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      await cloud.write("configmaps/a/c", ["x": 1])
+      await cloud.write("pods/a/p", ["y": 1], node: "n1", references: ["configmaps/a/c"])
+      let cursor = cloud.log.tail
+      await cloud.write("configmaps/a/c", ["x": 2])
+      let again = SliceHub(log: cloud.log, anchors: ["pods"], logger: Logger(label: "test"))
+      try again.start()
+      let pipe = Pipe()
+      _ = again.attach(node: "n1", pipe: pipe, cursor: cursor, digest: [])
+      #expect(try keys(pipe.take()) == ["resume", "put configmaps/a/c"])
+    }
+  }
+}
+
+@Suite struct LaneSinkTests {
+  @LoopActor private final class Effect: LaneEffect {
+    var applied: [UInt64] = []
+    var stored: [Incarnation: UInt64] = [:]
+    var kept: [Incarnation] = []
+    var fails = false
+    func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
+      stored[incarnation] ?? 0
+    }
+    func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane) { kept = incarnations }
+    func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
+      if fails { throw SkerryError(.unavailable, "the disk is full") }
+      applied += batch.entries.map(\.number)
+      stored[batch.incarnation] = batch.through
+    }
+  }
+
+  private func batch(_ id: Incarnation, _ after: UInt64, _ through: UInt64) -> Bytes {
+    let entries = ((after + 1)...through).map { LaneEntry(number: $0, payload: []) }
+    return LaneMessage.batch(LaneBatch(incarnation: id, after: after, through: through, entries: entries)).encode()
+  }
+
+  /// Lets the sink's tasks run until it has answered so often.
+  @LoopActor private func answers(_ pipe: Pipe, _ count: Int) async throws -> [LaneMessage] {
+    for _ in 0..<1000 where pipe.sent.count < count && pipe.failure == nil { await Task.yield() }
+    defer { pipe.sent = [] }
+    return try pipe.sent.map { try LaneMessage.decode($0) }
+  }
+
+  @Test func duplicatesAndOldSessionsHaveNoEffect() async throws {
+    try await onLoop {
+      _ = Loop.startShared()
+      let id = try #require(Incarnation(Bytes(repeating: 3, count: 16)))
+      let effect = Effect()
+      let sink = LaneSink(
+        node: "n1", lane: .status, effect: effect, logger: Logger(label: "test"), applied: Counter())
+      let old = Pipe()
+      sink.attach(old, incarnations: [id])
+      #expect(try await answers(old, 1) == [.cursors([id: 0])])
+      old.onMessage?(batch(id, 0, 2))
+      #expect(try await answers(old, 1) == [.applied(id, number: 2, refused: false)])
+      let new = Pipe()
+      sink.attach(new, incarnations: [id])
+      #expect(try await answers(new, 1) == [.cursors([id: 2])])
+      new.onMessage?(batch(id, 2, 4))
+      #expect(try await answers(new, 1) == [.applied(id, number: 4, refused: false)])
+      // The half-open session repeats what it never heard an answer to, and goes on.
+      old.onMessage?(batch(id, 0, 2))
+      old.onMessage?(batch(id, 2, 3))
+      old.onMessage?(batch(id, 3, 5))
+      #expect(
+        try await answers(old, 3) == [
+          .applied(id, number: 4, refused: false), .applied(id, number: 4, refused: false),
+          .applied(id, number: 4, refused: true),
+        ])
+      #expect(effect.applied == [1, 2, 3, 4])
+      #expect(effect.kept == [id])
+    }
+  }
+
+  @Test func whatCouldNotBeStoredIsNotAcknowledged() async throws {
+    try await onLoop {
+      _ = Loop.startShared()
+      let id = try #require(Incarnation(Bytes(repeating: 4, count: 16)))
+      let effect = Effect()
+      effect.fails = true
+      let sink = LaneSink(
+        node: "n1", lane: .readings, effect: effect, logger: Logger(label: "test"), applied: Counter())
+      let pipe = Pipe()
+      sink.attach(pipe, incarnations: [id])
+      _ = try await answers(pipe, 1)
+      pipe.onMessage?(batch(id, 0, 2))
+      #expect(try await answers(pipe, 1) == [])
+      #expect(pipe.failure?.reason == "ServiceUnavailable")
+      #expect(effect.stored[id] == nil)
+    }
+  }
+}

@@ -36,6 +36,12 @@ import Sync
   /// The cloud shows something else than the node last told: somebody changed what the node owns. Tell it again.
   package func assertAgain(key: String) { told[key] = nil }
 
+  package func podShown(key: String, uid: String, status: Value) {
+    guard let last = told[key], last.uid == uid, !OwnStatus.isShown(last.status, in: status) else { return }
+    // Also so when the cloud is only behind; telling it once more than needed has no effect.
+    told[key] = nil
+  }
+
   package func podGone(key: String, uid: String) {
     if told[key]?.uid == uid { told[key] = nil }
     outbox.append(.status, subject: "\(key) \(uid)", .gone(key: key, uid: uid))

@@ -93,7 +93,7 @@ import Wire
       let pipe = Pipe()
       let pump = cloud.hub.attach(node: "n1", pipe: pipe, cursor: nil, digest: SliceDigest().bytes)
       #expect(try keys(pipe.take()) == ["inventory"])
-      pipe.onMessage?(SliceInventory.encode([("configmaps/a/c", 2), ("pods/a/old", 1)]))
+      pipe.onMessage?(SliceInventory.encode([(key: "configmaps/a/c", revision: 2), (key: "pods/a/old", revision: 1)]))
       pipe.onMessage?(SliceInventory.encode([]))
       #expect(try keys(pipe.take()) == ["begin", "keep configmaps/a/c", "object pods/a/p", "end"])
       await cloud.write("configmaps/a/c", ["x": 2])

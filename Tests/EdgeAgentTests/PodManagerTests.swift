@@ -28,6 +28,7 @@ import Wire
       statuses[uid] = status
       onChange?()
     }
+    func podShown(key: String, uid: String, status: Value) {}
     func podGone(key: String, uid: String) {
       gone.append(uid)
       onChange?()
@@ -211,5 +212,23 @@ import Wire
       try await node.until("the orphan is gone") { node.recorder.gone == ["old"] }
       #expect(try await node.runtime.sandboxes().isEmpty)
     }
+  }
+}
+
+@Suite struct OwnStatusTests {
+  @Test func conditionsCountByTypeAndStatusAndForeignFieldsNotAtAll() {
+    let own: Value = [
+      "phase": "Running", "conditions": [["type": "Ready", "status": "True", "lastTransitionTime": "a"]],
+    ]
+    var shown: Value = [
+      "phase": "Running", "qosClass": "Burstable",
+      "conditions": [["type": "PodScheduled", "status": "True"], ["type": "Ready", "status": "True"]],
+    ]
+    #expect(OwnStatus.isShown(own, in: shown))
+    shown["conditions"] = [["type": "Ready", "status": "False"]]
+    #expect(!OwnStatus.isShown(own, in: shown))
+    shown["conditions"] = own["conditions"]
+    shown["phase"] = "Unknown"
+    #expect(!OwnStatus.isShown(own, in: shown))
   }
 }

@@ -128,15 +128,7 @@ package struct NodeFacts: Sendable, Hashable {
     guard let stored = try? replica.read(key, at: nil), let body = try? CBOR.decode(stored.body) else { return }
     let shown = stored.status.flatMap { try? CBOR.decode($0) } ?? .null
     let own = facts.status(since: since)
-    if !Self.shows(shown, own) { reporter.assertAgain(key: key) }
+    if !OwnStatus.isShown(own, in: shown) { reporter.assertAgain(key: key) }
     reporter.tell(key: key, uid: Object(body).uid, status: own)
-  }
-
-  /// True if every condition and field that the node owns is shown as the node has it; times aside.
-  package static func shows(_ shown: Value, _ own: Value) -> Bool {
-    for field in ["capacity", "allocatable", "addresses", "nodeInfo"] where shown[field] != own[field] { return false }
-    return (own["conditions"].array ?? []).allSatisfy { mine in
-      (shown["conditions"].array ?? []).contains { $0["type"] == mine["type"] && $0["status"] == mine["status"] }
-    }
   }
 }

@@ -133,6 +133,7 @@ import Wire
         if entry.type == .deleted {
           for worker in workers.values where worker.key == entry.key { worker.poke() }
         } else {
+          shown(entry)
           consider(entry.key, entry.object)
           // A pod that was made anew under the same name: the old uid has to go.
           for worker in workers.values where worker.key == entry.key { worker.poke() }
@@ -142,6 +143,14 @@ import Wire
         for worker in workers.values where worker.key.hasPrefix("pods/\(namespace)/") { worker.inputsChanged() }
       }
     }
+  }
+
+  /// Somebody else may have changed what the node owns: then the worker, which is poked next, tells it again.
+  private func shown(_ entry: Entry) {
+    guard let bytes = entry.object.status, let status = try? CBOR.decode(bytes),
+      let worker = workers.values.first(where: { $0.key == entry.key })
+    else { return }
+    reporter.podShown(key: entry.key, uid: worker.uid, status: status)
   }
 
   private func containerChanged(_ id: String) {
@@ -213,6 +222,8 @@ import Wire
 /// Where the node's word on its pods goes.
 @LoopActor package protocol PodReporter: AnyObject {
   func podStatus(key: String, uid: String, status: Value)
+  /// The cloud shows this status.
+  func podShown(key: String, uid: String, status: Value)
   func podGone(key: String, uid: String)
   func event(regarding: Object, apiVersion: String, kind: String, type: String, reason: String, message: String)
 }

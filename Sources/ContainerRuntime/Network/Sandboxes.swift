@@ -155,6 +155,12 @@ import Logging
 
   /// Gives back all that a run may have made. Safe to repeat, and after a crash anywhere.
   private func dismantle(_ record: SandboxRecord) async throws(SkerryError) {
+    if record.phase == .ready {
+      // First on disk: a crash after the address was given back must not leave a sandbox that seems to have it.
+      var leaving = record
+      leaving.phase = .reserved
+      try await save(leaving)
+    }
     if !record.hostNetwork {
       try await network.detach(
         record.id, portMappings: record.portMappings, namespace: namespace(record.id, "net"))

@@ -16,7 +16,7 @@ build() {
   timeout --kill-after=10 "$limit" swift build --build-tests --traits Devices
 }
 swift_tests() {
-  timeout --kill-after=10 "$limit" swift test --skip-build --traits Devices --disable-xctest \
+  timeout --kill-after=10 "$limit" swift test --skip-build --traits Devices --disable-xctest --no-parallel \
     --xunit-output "$results/swift.xml" "$@"
 }
 python_tests() {

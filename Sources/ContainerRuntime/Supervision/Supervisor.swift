@@ -61,6 +61,8 @@ import Logging
     watch = try DirectoryWatch(
       layout.exits, onFile: { [weak self] id in self?.exitFileAppeared(id) },
       onGap: { [weak self] in self?.lookForExits() })
+    // What ended between the look of the recovery and the watch.
+    lookForExits()
     scheduleHousekeeping()
   }
 

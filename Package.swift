@@ -110,7 +110,6 @@ let floor6: [Target] = [
   room("DeviceConformance", ["Base", "DeviceSDK"]),
   room("ContainerRuntimeConformance", ["Base", "ContainerRuntime"]),
   room("ObjectLogConformance", ["Base", "ObjectLog"]),
-  room("TestKit", ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Transport", "ObjectLog"]),
 ]
 let floor7: [Target] = [
   main("cloudcore", ["Base", "EventLoop", "CloudCore"]),

@@ -169,7 +169,12 @@ let testTargets: [Target] = [
       "API", "Base", "DeviceConformance", "DeviceSDK", "ObjectModel", "EventLoop", "Store", "Transport", "Wire",
       logging,
     ]),
-  tests("EdgeAgent", ["Base", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Wire", logging]),
+  tests(
+    "EdgeAgent",
+    [
+      "Base", "API", "APIFace", "APIServer", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Transport",
+      "Wire", logging,
+    ]),
   tests("Identity"),
   tests("ObjectModel"),
 ]

@@ -16,6 +16,8 @@ package struct CloudConfiguration: Sendable {
   package var session = SessionConfiguration()
   package var listener = ListenerLimits()
   package var log = LogLimits()
+  /// Silence after which a node counts as unreachable and its pods' tolerations begin to run.
+  package var nodeGrace: Duration
   package var readyFile: String?
   /// The log of all objects.
   var objects: String { "\(data)/objects.db" }
@@ -37,6 +39,7 @@ package struct CloudConfiguration: Sendable {
     listener.idleTimeout = try settings.duration("idle-timeout", or: listener.idleTimeout)
     log.retentionTime = try settings.duration("retention-time", or: log.retentionTime)
     log.retentionBytes = UInt64(try settings.bytes("retention-bytes", or: Int64(log.retentionBytes)))
+    nodeGrace = try settings.duration("node-grace", or: .seconds(40))
     try settings.finish()
   }
 }

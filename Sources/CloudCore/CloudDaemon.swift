@@ -86,8 +86,10 @@ struct LogSealing: Sealing {
     server.connector = hub
     HubCalls.register(on: server, directory: directory, readings: readings)
 
+    var settings = ControllerManager.Settings()
+    settings.nodes.grace = configuration.nodeGrace
     controllers = ControllerManager(
-      api: server, scheduler: loop, random: random, liveness: hub, metrics: metrics, logger: logger)
+      api: server, scheduler: loop, random: random, liveness: hub, metrics: metrics, logger: logger, settings: settings)
     scheduler = PodScheduler(api: server, scheduler: loop, random: random, metrics: metrics, logger: logger)
     twins = TwinReporter(api: server, scheduler: loop, logger: logger)
     let context = try TLSContext.server(

@@ -139,6 +139,7 @@ private struct LogSealing: Sealing {
       forwarder.cloudSession(session)
       rotation.sessionReady(session)
     }
+    rotation.onRenewed = { [link] in spawn { await link.replaceSession() } }
     link.onSessionEnd = { [forwarder] in forwarder.cloudSession(nil) }
     link.start()
     logger.info(

@@ -65,6 +65,9 @@ struct LocalPorts: Sendable {
   var api: Int
   var cloudOperations: Int
   var modbus: Int
+  /// Metrics of the device tier's daemons.
+  var deviceOperations: Int
+  var driverOperations: Int
   /// By node.
   var edgeOperations: [String: Int]
 
@@ -80,14 +83,15 @@ struct LocalPorts: Sendable {
     for node in cluster.nodes { edges[node] = port(value["edges"][node]) }
     return LocalPorts(
       api: port(value["api"]), cloudOperations: port(value["cloud"]), modbus: port(value["modbus"]),
-      edgeOperations: edges)
+      deviceOperations: port(value["devices"]), driverOperations: port(value["driver"]), edgeOperations: edges)
   }
 
   func store(_ cluster: LocalCluster) throws(SkerryError) {
     var edges: Value = [:]
     for (node, port) in edgeOperations { edges[node] = .int(Int64(port)) }
     let value: Value = [
-      "api": .int(Int64(api)), "cloud": .int(Int64(cloudOperations)), "modbus": .int(Int64(modbus)), "edges": edges,
+      "api": .int(Int64(api)), "cloud": .int(Int64(cloudOperations)), "modbus": .int(Int64(modbus)),
+      "devices": .int(Int64(deviceOperations)), "driver": .int(Int64(driverOperations)), "edges": edges,
     ]
     try EventLoop.Files.writeDurably(
       "\(cluster.directory)/ports.json", Bytes(JSON.print(value).utf8), mode: 0o600)
@@ -104,6 +108,8 @@ struct LocalPorts: Sendable {
     }
     var edges: [String: Int] = [:]
     for node in nodes { edges[node] = try free() }
-    return LocalPorts(api: try free(), cloudOperations: try free(), modbus: try free(), edgeOperations: edges)
+    return LocalPorts(
+      api: try free(), cloudOperations: try free(), modbus: try free(),
+      deviceOperations: try free(), driverOperations: try free(), edgeOperations: edges)
   }
 }

@@ -117,15 +117,23 @@ import ObjectModel
           try LocalCluster.program("modbus-simulator"), "--port", "\(ports.modbus)", "--log",
           "\(cluster.logs)/modbus-served.log",
         ], readyFile: nil, metrics: nil),
-      LocalDaemon(
-        name: "devicecore/\(node)",
-        argv: [
+      served(
+        "devicecore/\(node)", port: ports.deviceOperations,
+        [
           try LocalCluster.program("devicecore"), "--data", "\(cluster.node(node))/devices", "--edge-socket",
           "\(volatile(node))/edge.sock", "--driver-socket", driverSocket,
-        ], readyFile: nil, metrics: nil),
-      LocalDaemon(
-        name: "device-modbus/\(node)",
-        argv: [try LocalCluster.program("device-modbus"), "--socket", driverSocket], readyFile: nil, metrics: nil),
+        ]),
+      served(
+        "device-modbus/\(node)", port: ports.driverOperations,
+        [try LocalCluster.program("device-modbus"), "--socket", driverSocket]),
     ]
+  }
+
+  /// A daemon of the device tier with its metrics and ready file.
+  private func served(_ name: String, port: Int, _ argv: [String]) -> LocalDaemon {
+    let ready = "\(cluster.node(cluster.deviceNode))/\(name.prefix { $0 != "/" })-ready.json"
+    return LocalDaemon(
+      name: name, argv: argv + ["--operations", "127.0.0.1:\(port)", "--ready-file", ready], readyFile: ready,
+      metrics: "http://127.0.0.1:\(port)")
   }
 }

@@ -6,7 +6,7 @@ import Transport
 import Wire
 
 /// Keeps the node's certificate fresh: two thirds into its life it asks for the next one over the live session, stores
-/// it, and uses it for the next connection. The session that asked goes on until then.
+/// it, and has the link make a new connection with it before the session that asked ends.
 @LoopActor package final class CertificateRotation {
   /// Where the node's identity is kept.
   package struct Paths: Sendable {
@@ -32,6 +32,9 @@ import Wire
   private var certificate: Certificate
   private var timer: TimerID?
   private weak var session: Session?
+
+  /// A new certificate is in use for new connections.
+  package var onRenewed: (() -> Void)?
 
   package init(_ paths: Paths, node: String, scheduler: any Scheduler, logger: Logger) throws(SkerryError) {
     self.paths = paths
@@ -85,6 +88,7 @@ import Wire
       try take(answer)
       logger.info("the node's certificate was renewed", metadata: ["until": "\(certificate.notAfter.seconds)"])
       schedule()
+      onRenewed?()
     } catch {
       logger.error(EdgeLog.rotation, "the node's certificate could not be renewed: \(error)")
       schedule(after: Self.retry)

@@ -22,6 +22,9 @@ import Wire
   private let logger: Logger
   private var backoff = Transport.Backoff()
   private var session: Session?
+  /// Ready to take over when the session ends.
+  private var replacement: Link?
+  private var replacing = false
   private var uplinks: [Lane: LaneUplink] = [:]
   private var stopped = false
   private var task: Task<Void, Never>?
@@ -65,33 +68,62 @@ import Wire
 
   package func stop() {
     stopped = true
+    replacement?.session.close()
     session?.close()
     task?.cancel()
   }
 
+  /// Moves to a new connection, dialled with what the dialler knows now (a renewed certificate): it is made before the
+  /// old one is broken, and goes on by the cursors. If it cannot be made the old one stays.
+  package func replaceSession() async {
+    guard session != nil, replacement == nil, !replacing else { return }
+    replacing = true
+    defer { replacing = false }
+    do throws(SkerryError) {
+      let fresh = try await connect()
+      replacement = fresh
+      session?.close(GoAway.shutdown, message: "replaced by a new connection")
+    } catch {
+      logger.warning(EdgeLog.cloudUnreachable, "the session with the cloud could not be replaced: \(error)")
+    }
+  }
+
   private func run() async {
-    var wasRefused = false
     while !stopped {
+      var wasRefused = false
       do throws(SkerryError) {
-        try await once()
-        wasRefused = false
+        try await serve(try await next())
       } catch {
-        let outcome = Transport.Backoff.outcome(of: error)
-        if outcome == .refused {
+        wasRefused = Transport.Backoff.outcome(of: error) == .refused
+        if wasRefused {
           logger.error(EdgeLog.cloudRefused, "the cloud refuses this node: \(error)")
         } else {
           logger.warning(EdgeLog.cloudUnreachable, "no session with the cloud: \(error)")
         }
-        wasRefused = outcome == .refused
       }
       if stopped { return }
+      if replacement != nil { continue }
       let delay = backoff.delay(after: wasRefused ? .refused : .unreachable, random: random)
       try? await scheduler.sleep(for: delay)
     }
   }
 
-  /// One session from its dialling to its end. Throws when it did not come to be.
-  private func once() async throws(SkerryError) {
+  /// A session that is ready, and its end.
+  private struct Link {
+    let session: Session
+    let ending: Ending
+  }
+
+  /// The replacement that waits, if it still lives; else a new connection.
+  private func next() async throws(SkerryError) -> Link {
+    if let waiting = replacement {
+      replacement = nil
+      if !waiting.session.isClosed { return waiting }
+    }
+    return try await connect()
+  }
+
+  private func connect() async throws(SkerryError) -> Link {
     let stream = try await dial()
     let session = Session(stream: stream, role: .client, hello: hello, scheduler: scheduler, random: random)
     let ending = Ending()
@@ -100,6 +132,12 @@ import Wire
     session.onClose = { error in ending.finish(error) }
     session.start()
     try await session.ready()
+    return Link(session: session, ending: ending)
+  }
+
+  /// Carries slice and lanes over a session until it ends.
+  private func serve(_ link: Link) async throws(SkerryError) {
+    let session = link.session
     self.session = session
     backoff.spread = session.reconnectSpread
     backoff.succeeded()
@@ -114,10 +152,14 @@ import Wire
       receivedBytes.add(session.bytesReceived)
       onSessionEnd?()
     }
+    // The link may be half open: a second connection finds out, while the first still may be only slow.
+    session.onMissedAnswer = { [weak self] in
+      spawn { await self?.replaceSession() }
+    }
     onSession?(session)
     try openSlice(session)
     for lane in [Lane.status, .events] { openLane(lane, session) }
-    if let error = await ending.wait() { logger.info("the session with the cloud ended: \(error)") }
+    if let error = await link.ending.wait() { logger.info("the session with the cloud ended: \(error)") }
   }
 
   private func openSlice(_ session: Session) throws(SkerryError) {

@@ -1,0 +1,79 @@
+import API
+import APIFace
+import APIServer
+import Base
+import EdgeAgent
+import EventLoop
+import Logging
+import ObjectLog
+import Testing
+import Transport
+import Wire
+
+/// The cloud's end of a link, as far as sessions and streams go.
+@LoopActor private final class Hub {
+  let loop = Loop.startShared()
+  private(set) var sessions: [Session] = []
+  /// What happened, in order: `open 1 slice`, `close 0`.
+  private(set) var history: [String] = []
+  private var waiting: (condition: () -> Bool, continuation: CheckedContinuation<Void, Never>)?
+
+  func dial() -> any ByteStream {
+    let (mine, theirs) = MemoryStream.pair(on: loop)
+    let number = sessions.count
+    let session = Session(stream: mine, role: .server, hello: [:], scheduler: loop, random: SystemRandom())
+    sessions.append(session)
+    session.onReady = { [weak self] in self?.note("ready \(number)") }
+    session.onStream = { [weak self] stream in self?.note("open \(number) \(stream.method)") }
+    session.onClose = { [weak self] _ in self?.note("close \(number)") }
+    session.start()
+    return theirs
+  }
+
+  private func note(_ event: String) {
+    history.append(event)
+    guard let waiter = waiting, waiter.condition() else { return }
+    waiting = nil
+    waiter.continuation.resume()
+  }
+
+  func until(_ condition: @escaping () -> Bool) async {
+    if condition() { return }
+    await withCheckedContinuation { waiting = (condition, $0) }
+  }
+}
+
+@Suite struct CloudLinkTests {
+  @Test(.timeLimit(.minutes(1))) func aReplacementIsMadeBeforeTheOldSessionIsBroken() async throws {
+    try await onLoop {
+      let hub = Hub()
+      let random = SystemRandom()
+      let directory = "/tmp/skerry-link-\(random.bytes(8).hex)"
+      try Files.makeDirectory(directory)
+      defer { try? Files.removeTree(directory) }
+      let logger = Logger(label: "test")
+      let replica = MemoryObjectLog(role: .follower, random: random)
+      let server = APIServer(
+        log: replica, authorizer: EdgeAuthorizer(metrics: Metrics(), logger: logger), scheduler: hub.loop,
+        random: random, mode: .replica)
+      let face = APIService(api: server, scheduler: hub.loop)
+      let outbox = try Outbox(path: "\(directory)/outbox.db", random: random, logger: logger)
+      let link = CloudLink(
+        dial: { () async throws(SkerryError) in hub.dial() }, hello: ["role": "node"],
+        follower: ReplicaFollower(replica: replica, logger: logger), outbox: outbox, calls: face,
+        caller: { face.connection(caller: .node("n1", origin: .network)) }, scheduler: hub.loop, random: random,
+        metrics: Metrics(), logger: logger)
+      link.start()
+      await hub.until { hub.history.contains("open 0 lane") }
+      await link.replaceSession()
+      await hub.until { hub.history.contains("open 1 slice") }
+      let ready = try #require(hub.history.firstIndex(of: "ready 1"))
+      let closed = try #require(hub.history.firstIndex(of: "close 0"))
+      let opened = try #require(hub.history.firstIndex(of: "open 1 slice"))
+      #expect(ready < closed && ready < opened)
+      #expect(!hub.history.contains("close 1"))
+      link.stop()
+      outbox.close()
+    }
+  }
+}

@@ -33,8 +33,8 @@ import Logging
     case applying
     /// What read back; another reading means that somebody changed it.
     case applied(Value)
-    /// The device or model will never take it; only another value helps.
-    case refused
+    /// The device will not take it as it is described; only another value or another description helps.
+    case refused(DeviceAssignment)
   }
 
   private let hub: DriverHub
@@ -60,7 +60,10 @@ import Logging
     for key in entries.keys where key.device == device && desired[key.property] == nil { drop(key) }
     for (property, wanted) in desired {
       let key = Key(device: device, property: property)
-      guard entries[key]?.wanted != wanted else { continue }
+      if entries[key]?.wanted == wanted {
+        tryUnderNewDescription(key)
+        continue
+      }
       drop(key)
       version += 1
       entries[key] = Entry(wanted: wanted, version: version)
@@ -69,6 +72,18 @@ import Logging
   }
 
   package func forget(_ device: String) { set(device, [:]) }
+
+  /// The same value, and perhaps another description: the device's model may not have been there before.
+  private func tryUnderNewDescription(_ key: Key) {
+    guard let entry = entries[key] else { return }
+    switch entry.phase {
+    case .refused(let before) where hub.assignment(key.device) != before:
+      entries[key]?.phase = .pending
+      attempt(key)
+    case .pending where entry.timer == nil: attempt(key)
+    case .pending, .applying, .applied, .refused: break
+    }
+  }
 
   private func drop(_ key: Key) {
     if let timer = entries.removeValue(forKey: key)?.timer { scheduler.cancel(timer) }
@@ -114,12 +129,12 @@ import Logging
     if let timer = entry.timer { scheduler.cancel(timer) }
     entries[key]?.timer = nil
     // Without an assignment or a driver nothing can be written; `driverReady` and the next change try again.
-    guard hub.assignment(key.device) != nil else { return }
+    guard let assignment = hub.assignment(key.device) else { return }
     entries[key]?.phase = .applying
-    spawn { await self.apply(key, entry) }
+    spawn { await self.apply(key, entry, assignment) }
   }
 
-  private func apply(_ key: Key, _ entry: Entry) async {
+  private func apply(_ key: Key, _ entry: Entry, _ assignment: DeviceAssignment) async {
     do throws(SkerryError) {
       let row = try await auditRow(key, entry)
       guard entries[key]?.version == entry.version else {
@@ -130,7 +145,7 @@ import Logging
         try await finish(row, .done, outcome.before, outcome.after, outcome.written ? "" : "it held the value already")
         settle(key, entry.version) { $0.phase = .applied(outcome.after) }
       case .failure(let error):
-        try await failed(key, entry, row, error)
+        try await failed(key, entry, assignment, row, error)
       }
     } catch {
       logger.error(.deviceStoreFailed, "a desired value could not be written down, so it was not applied: \(error)")
@@ -149,12 +164,25 @@ import Logging
     }
   }
 
-  private func failed(_ key: Key, _ entry: Entry, _ row: Int64, _ error: DriverError) async throws(SkerryError) {
+  private func failed(
+    _ key: Key, _ entry: Entry, _ assignment: DeviceAssignment, _ row: Int64, _ error: DriverError
+  ) async throws(SkerryError) {
     switch error.kind {
     case .configuration, .value, .readBack:
       try await finish(row, .failed, .null, .null, error.message)
+      guard hub.assignment(key.device) == assignment else {
+        // Its description changed during the attempt.
+        settle(key, entry.version) {
+          $0.phase = .pending
+          $0.row = nil
+        }
+        return attempt(key)
+      }
       logger.warning(.deviceUnusable, "a desired value cannot be applied: \(error)", ["device": "\(key.device)"])
-      settle(key, entry.version) { $0.phase = .refused }
+      settle(key, entry.version) {
+        $0.phase = .refused(assignment)
+        $0.row = nil
+      }
     default:
       if entry.failures == Self.attemptsBeforeWarning {
         logger.warning(.deviceUnusable, "a desired value waits for its device: \(error)", ["device": "\(key.device)"])

@@ -176,4 +176,37 @@ import Testing
       await bench.stop()
     }
   }
+
+  @Test func aValueThatWasRefusedIsTriedUnderANewDescription() async throws {
+    try await onLoop {
+      let bench = try await Self.bench(setpoint: 1)
+      // As when the device came before its model.
+      var poor = DeviceBench.device()
+      poor.properties.removeAll { $0.name == "setpoint" }
+      bench.hub.assign(poor)
+      bench.desired.set("default/d", ["setpoint": "21"])
+      bench.link.start()
+      try await bench.until("it is refused") { try await Self.audit(bench).first?.state == .failed }
+      bench.desired.set("default/d", ["setpoint": "21"])
+      #expect(bench.driver.written.isEmpty)
+      bench.hub.assign(DeviceBench.device())
+      bench.desired.set("default/d", ["setpoint": "21"])
+      try await bench.until("it is applied") { bench.driver.banks["a"]?["setpoint"] == 21 }
+      await bench.stop()
+    }
+  }
+
+  @Test func aValueThatCameBeforeTheDescriptionIsApplied() async throws {
+    try await onLoop {
+      let bench = try await Self.bench(setpoint: 1)
+      bench.link.start()
+      try await bench.until("the driver is there") { try await !bench.readings(of: "setpoint").isEmpty }
+      bench.hub.remove("default/d")
+      bench.desired.set("default/d", ["setpoint": "21"])
+      bench.hub.assign(DeviceBench.device())
+      bench.desired.set("default/d", ["setpoint": "21"])
+      try await bench.until("it is applied") { bench.driver.banks["a"]?["setpoint"] == 21 }
+      await bench.stop()
+    }
+  }
 }

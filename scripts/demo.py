@@ -414,14 +414,27 @@ class Demo:
         for name, body in shown:
             self.step(name, body)
         if os.environ.get("DEMO_HOLD"):
+            self.hold()
+        self.step("delete the Deployment", self.remove)
+
+    def hold(self):
+        """Keeps everything up, and says in the results what runs now, until Enter, Ctrl-C or SIGTERM."""
+        # The handler stands before anybody can read that the demo is held.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            self.step("hold", self.held)
             self.save()
             print(f"held: export SKERRY_CONFIG={self.data}/config.yaml; Enter or SIGTERM ends it", flush=True)
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            try:
-                sys.stdin.readline() if sys.stdin.isatty() else signal.pause()
-            except (KeyboardInterrupt, SystemExit):
-                pass
-        self.step("delete the Deployment", self.remove)
+            sys.stdin.readline() if sys.stdin.isatty() else signal.pause()
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def held(self):
+        pods = [self.describe(pod) for pod in self.running(3)]
+        return f"{len(pods)} pods run: {', '.join(pod['name'] for pod in pods)}", {
+            "config": f"{self.data}/config.yaml", "pods": pods}
 
     def save(self):
         with open(self.results, "w") as file:

@@ -1,14 +1,18 @@
-"""The demo for somebody who has no privileges: it shows what it can, and says what it did not show."""
+"""The demo as strangers meet it: without privileges it shows what it can and says what it did not show; held, all that
+its results name is there to be looked at."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
-from cluster import BIN, ROOT, Cluster, until_nothing
+from cluster import BIN, DEADLINE, ROOT, Cluster, has_oci, start_ticks, until, until_nothing
 
 PROGRAMS = ["skerry", "cloudcore", "edgecore", "devicecore", "device-modbus", "modbus-simulator"]
 NOBODY = 65534
@@ -46,6 +50,47 @@ class DemoTests(unittest.TestCase):
         left = until_nothing(Cluster(data=data, runtime="process"))
         self.assertEqual(left, [], said)
         self.assertEqual(os.listdir(f"{directory}/tmp"), ["demo.json"])
+
+    @unittest.skipUnless(has_oci(), "needs root and runc: pods with a network of their own")
+    def test_held_everything_can_be_looked_up(self):
+        directory = tempfile.mkdtemp(prefix="skerry-held-")
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        results, output = f"{directory}/demo.json", f"{directory}/out"
+        with open(output, "w") as out:
+            demo = subprocess.Popen(
+                [sys.executable, f"{ROOT}/scripts/demo.py", "--bin", BIN, "--results", results],
+                env=dict(os.environ, DEMO_HOLD="1"), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+        def end():
+            demo.terminate()  # it takes its cluster with it
+            demo.wait(DEADLINE)
+
+        self.addCleanup(end)
+
+        def said():
+            with open(output) as file:
+                return file.read()
+
+        until("the demo is held", lambda: demo.poll() is not None or "\nheld: " in said(), 3 * DEADLINE)
+        self.assertIsNone(demo.poll(), said())
+        with open(results) as file:
+            held = next(step for step in json.load(file)["steps"] if step["step"] == "hold")
+        self.assertEqual(len(held["pods"]), 3)
+        for pod in held["pods"]:
+            self.assertEqual(len(pod["containers"]), 2)
+            for container in pod["containers"]:
+                pid = container["pid"]
+                self.assertEqual(start_ticks(pid), container["startTicks"])
+                self.assertEqual(os.stat(f"/proc/{pid}/ns/net").st_ino, container["netns"])
+                with open(f"/proc/{pid}/cgroup") as file:
+                    self.assertIn(container["cgroup"], file.read())
+            with urllib.request.urlopen(f"http://{pod['podIP']}:8080/", timeout=5) as reply:
+                self.assertIn(f"hello from the edge from {pod['name']}", reply.read().decode())
+        demo.send_signal(signal.SIGTERM)
+        self.assertEqual(demo.wait(DEADLINE), 0, said())
+        self.assertRegex(said().splitlines()[-1], r"^demo: complete: ")
+        data = re.search(r"containers by oci, in (\S+)$", said(), re.MULTILINE).group(1)
+        self.assertEqual(until_nothing(Cluster(data=data)), [], said())
 
 
 if __name__ == "__main__":

@@ -184,6 +184,25 @@ class SeparateMachines(unittest.TestCase):
         self.edge.start()
         type(self).admin = self.cloud.client()
 
+    # Logs
+
+    def test_a_stranger_follows_a_log(self):
+        go = f"/tmp/{self.machines.directory.name}-go"  # in the container, or beside it where it has no files of its own
+        self.admin.create("pods", pod(
+            "counts", f"echo ready; until rm {go} 2>/dev/null; do sleep 0.05; done; seq 1 20000", restartPolicy="Never",
+        ), "default")
+        self.running("counts")
+        log = self.admin.log("counts", follow=True)
+        seen = b""
+        while not seen.endswith(b"ready\n"):
+            seen += next(log)
+        # What is written from here on can only come by following.
+        self.cloud.skerry("exec", "counts", "--", "/bin/busybox", "touch", go)
+        lines = (seen + b"".join(log)).decode().splitlines()  # it ends by itself, with the container
+        self.assertEqual(lines, ["ready", *map(str, range(1, 20001))])
+        self.assertEqual(self.log("counts", tailLines=2), "19999\n20000\n")
+        self.remove("counts")
+
     # Backup and restore
 
     def test_a_restore_is_a_new_epoch_and_pods_run_on(self):

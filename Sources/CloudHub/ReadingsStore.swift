@@ -29,7 +29,7 @@ import Wire
       """
     ])
 
-  /// The writer's side. Confined to `thread` after `init` (the reason for `@unchecked Sendable`).
+  /// The writer's side. Confined to `driver` after `init` (the reason for `@unchecked Sendable`).
   private final class Writer: @unchecked Sendable {
     let file: StoreFile
     let insert: Statement
@@ -62,7 +62,7 @@ import Wire
     }
   }
 
-  private let thread = BlockingThread(name: "readings")
+  private let driver: any SerialDriver
   private let writer: Writer
   private let reader: Database
   private let stored: Counter
@@ -74,18 +74,20 @@ import Wire
   package var onStored: (([Reading]) -> Void)?
 
   /// `isPlaced` tells whether a device, as "namespace/name", is on a node: only its node may speak for it.
+  /// `vfs` names a registered SQLite VFS, nil is the system's files; `driver` runs the writer, nil starts a thread.
   package init(
-    path: String, isPlaced: @escaping @LoopActor (_ device: String, _ node: String) -> Bool, metrics: Metrics,
-    logger: Logger
+    path: String, vfs: String? = nil, isPlaced: @escaping @LoopActor (_ device: String, _ node: String) -> Bool,
+    metrics: Metrics, logger: Logger, driver: (any SerialDriver)? = nil
   ) throws(SkerryError) {
     self.isPlaced = isPlaced
     self.logger = logger
-    let file = try StoreFile(path: path, schema: Self.schema)
+    let file = try StoreFile(path: path, schema: Self.schema, options: Database.Options(vfs: vfs))
     writer = try Writer(file)
     reader = try file.reader()
     stored = metrics.counter("skerry_readings_stored_total", "Device readings stored.")
     refused = metrics.counter(
       "skerry_readings_refused_total", "Device readings refused: the device is not on the node that sent them.")
+    self.driver = driver ?? BlockingThread(name: "readings")
   }
 
   package func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
@@ -97,7 +99,7 @@ import Wire
 
   package func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane) {
     let (writer, kept) = (writer, Set(incarnations.map(\.bytes)))
-    thread.run {
+    driver.run {
       // A cursor that could not be closed is closed at the next session.
       try? writer.file.database.write { () throws(SkerryError) in
         let list = try writer.file.database.prepare("SELECT incarnation FROM cursors WHERE node = ?")
@@ -125,9 +127,9 @@ import Wire
       if let reading = Reading(value) { readings.append(reading) } else { dropped.append(entry.payload) }
     }
     readings = placed(readings, on: node)
-    let (writer, thread, list, gone) = (writer, thread, readings, dropped)
+    let (writer, driver, list, gone) = (writer, driver, readings, dropped)
     let error = await withCheckedContinuation { (continuation: CheckedContinuation<SkerryError?, Never>) in
-      thread.run { continuation.resume(returning: Self.commit(writer, list, gone, batch, node)) }
+      driver.run { continuation.resume(returning: Self.commit(writer, list, gone, batch, node)) }
     }
     if let error { throw error }
     stored.add(UInt64(readings.count))
@@ -216,7 +218,7 @@ import Wire
   }
 
   package func close() {
-    thread.stop()
+    driver.stop()
     do throws(SkerryError) { try writer.file.close() } catch {
       // The file is whole all the same; the next start checks it, as after a kill.
     }

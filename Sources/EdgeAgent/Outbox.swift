@@ -35,7 +35,7 @@ import Sync
     var payload: Bytes
   }
 
-  /// The writer's connection. Confined to `thread` after `init` (the reason for `@unchecked Sendable`).
+  /// The writer's connection. Confined to `driver` after `init` (the reason for `@unchecked Sendable`).
   private final class Writer: @unchecked Sendable {
     let file: StoreFile
     let insert: Statement
@@ -50,7 +50,7 @@ import Sync
     }
   }
 
-  private let thread = BlockingThread(name: "outbox")
+  private let driver: any SerialDriver
   private let writer: Writer
   private let reader: Database
   private let select: Statement
@@ -69,9 +69,13 @@ import Sync
   package var onGrew: ((Lane) -> Void)?
   package let refused = Counter()
 
-  package init(path: String, random: any RandomSource, logger: Logger) throws(SkerryError) {
+  /// `vfs` names a registered SQLite VFS, nil is the system's files; `driver` runs the writer, nil starts a thread for
+  /// it. Throws what `StoreFile` throws.
+  package init(
+    path: String, vfs: String? = nil, random: any RandomSource, logger: Logger, driver: (any SerialDriver)? = nil
+  ) throws(SkerryError) {
     self.logger = logger
-    let file = try StoreFile(path: path, schema: Self.schema)
+    let file = try StoreFile(path: path, schema: Self.schema, options: Database.Options(vfs: vfs))
     guard let incarnation = Incarnation(random.bytes(16)) else { preconditionFailure("16 bytes were asked for") }
     current = incarnation
     let add = try file.database.prepare("INSERT INTO incarnations (id) VALUES (?)")
@@ -94,6 +98,7 @@ import Sync
     reader = try file.reader()
     select = try reader.prepare(
       "SELECT number, payload FROM entries WHERE lane = ? AND age = ? AND number > ? AND number <= ? ORDER BY number")
+    self.driver = driver ?? BlockingThread(name: "outbox")
   }
 
   /// Stores an entry. With a `subject`, older entries of the same subject that still wait are superseded.
@@ -141,7 +146,7 @@ import Sync
   }
 
   package func close() {
-    thread.stop()
+    driver.stop()
   }
 
   // MARK: Writing
@@ -155,7 +160,7 @@ import Sync
     forgetting = []
     let age = ages[current] ?? 0
     let writer = writer
-    thread.run { [self] in
+    driver.run { [self] in
       let error = Self.commit(writer, batch, gone, age: age)
       spawn { self.wrote(batch, error) }
     }

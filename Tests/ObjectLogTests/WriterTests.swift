@@ -6,7 +6,7 @@ import Synchronization
 import Testing
 
 /// Runs the writer by hand, on the loop's thread, as a simulator does.
-private final class HandDriver: WriterDriver {
+private final class HandDriver: SerialDriver {
   private let queue = Mutex<[@Sendable () -> Void]>([])
   func run(_ body: @escaping @Sendable () -> Void) { queue.withLock { $0.append(body) } }
   func stop() {}

@@ -19,15 +19,19 @@ import Store
   private var watchers: [UInt64: @LoopActor () -> Void] = [:]
   private var nextWatcher: UInt64 = 0
 
-  /// Opens the store at once, so that a bad file is told at the start.
+  /// Opens the store at once, so that a bad file is told at the start. `vfs` names a registered SQLite VFS, nil is the
+  /// system's files; `driver` does the store's work, nil starts a thread where there is a loop.
   package init(
-    path: String, scheduler: any Scheduler, random: any RandomSource, limits: ReadingLimits = ReadingLimits()
+    path: String, vfs: String? = nil, scheduler: any Scheduler, random: any RandomSource,
+    limits: ReadingLimits = ReadingLimits(), driver: (any SerialDriver)? = nil
   ) throws(SkerryError) {
     self.scheduler = scheduler
-    thread = try StoreThread { () throws(SkerryError) in
+    let open: @Sendable () throws(SkerryError) -> ReadingLog = { () throws(SkerryError) in
       try ReadingLog(
-        path: path, incarnation: random.bytes(16), now: scheduler.wall.nanoseconds / 1_000_000, limits: limits)
+        path: path, incarnation: random.bytes(16), now: scheduler.wall.nanoseconds / 1_000_000, limits: limits,
+        options: Database.Options(vfs: vfs))
     }
+    thread = try StoreThread(driver: driver, open: open)
   }
 
   /// Milliseconds since 1970 on this machine.
@@ -116,14 +120,16 @@ import Store
 private final class StoreThread: @unchecked Sendable {
   private let open: @Sendable () throws(SkerryError) -> ReadingLog
   private var log: ReadingLog?
-  /// Nil in a simulation, which has no threads.
-  private let thread: BlockingThread?
+  /// Nil where there is neither a driver nor a loop.
+  private let thread: (any SerialDriver)?
   @LoopActor private var closed = false
 
-  init(open: @escaping @Sendable () throws(SkerryError) -> ReadingLog) throws(SkerryError) {
+  init(
+    driver: (any SerialDriver)?, open: @escaping @Sendable () throws(SkerryError) -> ReadingLog
+  ) throws(SkerryError) {
     self.open = open
     log = try open()
-    thread = Loop.installed == nil ? nil : BlockingThread(name: "device-store")
+    thread = driver ?? (Loop.installed == nil ? nil : BlockingThread(name: "device-store"))
   }
 
   @LoopActor func run<R: Sendable>(

@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Store
 import Synchronization
 
@@ -49,7 +50,7 @@ final class LogWriter: @unchecked Sendable {
 
   private let inbox = Mutex(Inbox())
   private let outbox = Mutex<[StepOutcome]>([])
-  private let driver: any WriterDriver
+  private let driver: any SerialDriver
   private let limits: LogLimits
   private let clock: @Sendable () -> Instant
   private let open: @Sendable () throws(SkerryError) -> LogTables
@@ -65,7 +66,7 @@ final class LogWriter: @unchecked Sendable {
   private var closing = false
 
   init(
-    tables: LogTables, driver: any WriterDriver, limits: LogLimits, clock: @escaping @Sendable () -> Instant,
+    tables: LogTables, driver: any SerialDriver, limits: LogLimits, clock: @escaping @Sendable () -> Instant,
     open: @escaping @Sendable () throws(SkerryError) -> LogTables, notify: @escaping @Sendable () -> Void
   ) {
     self.tables = tables

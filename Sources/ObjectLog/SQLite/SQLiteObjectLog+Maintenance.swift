@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Store
 
 extension SQLiteObjectLog {

@@ -46,7 +46,7 @@ import Store
   let configuration: Configuration
   let scheduler: any Scheduler
   let writer: LogWriter
-  let driver: any WriterDriver
+  let driver: any SerialDriver
   let metrics: LogMetrics
   var reader: LogReader?
   var ring: TailRing
@@ -68,7 +68,7 @@ import Store
   /// the file was made for the other role.
   package static func open(
     _ configuration: Configuration, scheduler: any Scheduler, random: any RandomSource,
-    driver: (any WriterDriver)? = nil
+    driver: (any SerialDriver)? = nil
   ) throws(SkerryError) -> SQLiteObjectLog {
     let tables = try LogOpening(configuration: configuration, random: random).open()
     let reader = try LogReader(tables.file.reader(), sealing: configuration.sealing, limits: configuration.limits)
@@ -78,7 +78,7 @@ import Store
 
   private init(
     _ configuration: Configuration, _ tables: LogTables, _ reader: LogReader, _ scheduler: any Scheduler,
-    _ random: any RandomSource, _ driver: any WriterDriver
+    _ random: any RandomSource, _ driver: any SerialDriver
   ) {
     let (limits, state) = (configuration.limits, tables.state)
     self.configuration = configuration

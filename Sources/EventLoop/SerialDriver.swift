@@ -1,0 +1,10 @@
+/// Who runs blocking work one piece after the other: a thread of its own in daemons (`BlockingThread`), a simulator's
+/// queue in a simulation. Whatever owns a file takes one as a parameter.
+package protocol SerialDriver: AnyObject, Sendable {
+  /// Runs `body` soon, never inside this call, one after the other in the order in which they came. From any thread.
+  func run(_ body: @escaping @Sendable () -> Void)
+  /// Ends after what is queued: all of it has run when this returns, and nothing runs later. Not from inside a body.
+  func stop()
+}
+
+extension BlockingThread: SerialDriver {}

@@ -46,6 +46,7 @@ let floor1: [Target] = [
 let floor2: [Target] = [
   room("Wire", ["Base"], pure: true),
   room("ObjectModel", ["Base"], pure: true),
+  room("Conformance", ["Base"]),
   room("EventLoop", ["Base", "CLibUV"]),
   room("Identity", ["Base", "COpenSSL"]),
   room("Store", ["Base", "CSQLite"]),
@@ -58,7 +59,7 @@ let floor3: [Target] = [
   room("ObjectLog", ["Base", "EventLoop", "Store"]),
 ]
 let floor4: [Target] = [
-  room("APIConformance", ["Base", "ObjectModel", "API"]),
+  room("APIConformance", ["Base", "Conformance", "ObjectModel", "API"]),
   room("APIServer", ["Base", "Wire", "ObjectModel", "API", "ObjectLog", logging]),
   room("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
   room("APIClient", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport"]),
@@ -109,7 +110,7 @@ let floor6: [Target] = [
     ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "API", "Transport", "APIClient", arguments, yams]),
   room("DeviceConformance", ["Base", "DeviceSDK"]),
   room("ContainerRuntimeConformance", ["Base", "ContainerRuntime"]),
-  room("ObjectLogConformance", ["Base", "ObjectLog"]),
+  room("ObjectLogConformance", ["Base", "Conformance", "ObjectLog"]),
 ]
 let floor7: [Target] = [
   main("cloudcore", ["Base", "EventLoop", "CloudCore"]),
@@ -130,8 +131,8 @@ let testTargets: [Target] = [
   tests(
     "APIServer",
     [
-      "API", "APIClient", "APIConformance", "APIFace", "Base", "EventLoop", "ObjectLog", "ObjectModel", "Transport",
-      "Wire",
+      "API", "APIClient", "APIConformance", "APIFace", "Base", "CloudHub", "EventLoop", "ObjectLog", "ObjectModel",
+      "Transport", "Wire", logging,
     ]),
   tests("Base"),
   tests(

@@ -3,10 +3,12 @@ import Base
 import ObjectModel
 import Transport
 
-/// The API at the other end of whatever connection can be made: connects when it is needed, and again after a loss.
+/// The API at the other end of whatever session stands: it outlives its connections.
 ///
-/// Reads are asked again after a loss. Writes are not, since nobody knows whether they were done: they throw
-/// `serviceUnavailable`, and the caller reads and decides. Watches resume by position, without gap or repeat.
+/// A session comes either from `connect`, which is asked when a call needs one and again after a loss, or from somebody
+/// else who keeps it and says so by `link`. Reads are asked again after a loss. Writes are not, since nobody knows
+/// whether they were done: they throw `serviceUnavailable`, and the caller reads and decides. Watches resume by position,
+/// without gap or repeat.
 @LoopActor package final class ReconnectingAPIClient: API {
   /// Dials and returns a session whose handshake is done.
   package typealias Connect = @LoopActor () async throws(SkerryError) -> Session
@@ -16,26 +18,31 @@ import Transport
 
   private let scheduler: any Scheduler
   private let random: any RandomSource
-  private let retry: ClosedRange<Duration>
+  private let retry: Backoff
   private let deadline: Duration
-  private let connectOnce: Connect
+  let patience: Duration?
+  private let connectOnce: Connect?
 
   private var client: APIClient?
   private var isConnecting = false
-  private var isClosed = false
+  package private(set) var isClosed = false
   private var waiters: [UInt64: CheckedContinuation<Result<APIClient, APIError>, Never>] = [:]
   private var nextWaiter: UInt64 = 0
   private var lastError: SkerryError?
-  /// Connections made so far.
+  /// Connections so far.
   package private(set) var connections = 0
 
+  /// `deadline` is a call's, from first to last byte; `patience` how long it waits for a connection before that, nil for
+  /// as long as it takes. Without `connect` sessions come by `link` alone.
   package init(
     scheduler: any Scheduler, random: any RandomSource, deadline: Duration = .seconds(60),
-    retry: ClosedRange<Duration> = .milliseconds(100)...(.seconds(30)), connect: @escaping Connect
+    patience: Duration? = .seconds(60),
+    retry: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(30)), connect: Connect? = nil
   ) {
     self.scheduler = scheduler
     self.random = random
     self.deadline = deadline
+    self.patience = patience
     self.retry = retry
     connectOnce = connect
   }
@@ -45,23 +52,43 @@ import Transport
     isClosed = true
     client?.session.close()
     client = nil
-    answerWaiters(.failure(APIError(.serviceUnavailable, "the client was closed")))
+    answerWaiters(.failure(Self.closed))
   }
+
+  private static var closed: APIError { APIError(.serviceUnavailable, "the client was closed") }
 
   // MARK: the connection
 
-  /// The client on a living session; waits for one at most as long as a call may take.
-  package func connected() async throws(APIError) -> APIClient {
+  /// A session is ready and is used from here on, or nil: it is lost.
+  package func link(_ session: Session?) {
+    guard !isClosed else { return }
+    client = nil
+    if let session { use(session) }
+  }
+
+  private func use(_ session: Session) {
+    let client = APIClient(session: session, deadline: deadline)
+    connections += 1
+    self.client = client
+    answerWaiters(.success(client))
+  }
+
+  /// The client on a living session; waits for one no longer than `patience`.
+  package func connected() async throws(APIError) -> APIClient { try await connected(within: patience) }
+
+  func connected(within patience: Duration?) async throws(APIError) -> APIClient {
     if let client, client.session.takesCalls { return client }
-    guard !isClosed else { throw APIError(.serviceUnavailable, "the client was closed") }
+    guard !isClosed else { throw Self.closed }
     client = nil
     let id = nextWaiter
     nextWaiter += 1
-    let timer = scheduler.schedule(after: deadline) {
-      let reason = self.lastError.map { ": \($0)" } ?? ""
-      self.answer(id, .failure(APIError(.serviceUnavailable, "no connection within \(self.deadline)\(reason)")))
+    let timer = patience.map { patience in
+      scheduler.schedule(after: patience) {
+        let reason = self.lastError.map { ": \($0)" } ?? ""
+        self.answer(id, .failure(APIError(.serviceUnavailable, "no connection within \(patience)\(reason)")))
+      }
     }
-    defer { scheduler.cancel(timer) }
+    defer { if let timer { scheduler.cancel(timer) } }
     let result = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         waiters[id] = continuation
@@ -85,16 +112,18 @@ import Transport
 
   /// Tries until it stands or nobody waits any more; one attempt at a time.
   private func connect() {
-    guard !isConnecting else { return }
+    guard let connectOnce, !isConnecting else { return }
     isConnecting = true
     spawn {
       var attempt = 0
       while !self.waiters.isEmpty, !self.isClosed {
         do throws(SkerryError) {
-          let client = APIClient(session: try await self.connectOnce(), deadline: self.deadline)
-          self.connections += 1
-          self.client = client
-          self.answerWaiters(.success(client))
+          let session = try await connectOnce()
+          guard !self.isClosed else {
+            session.close()
+            break
+          }
+          self.use(session)
         } catch {
           self.lastError = error
           if let final = Self.final(error) {
@@ -109,11 +138,9 @@ import Transport
     }
   }
 
-  /// Full jitter under a ceiling that doubles with each failure, from `retry`'s lower to its upper bound.
+  /// Waits before retry number `attempt`.
   func pause(_ attempt: Int) async {
-    let ceiling = min(retry.upperBound, retry.lowerBound * (1 << min(attempt, 20)))
-    let drawn = random.below(UInt64(clamping: ceiling.nanosecondCount) + 1)
-    try? await scheduler.sleep(for: .nanoseconds(Int64(clamping: drawn)))
+    try? await scheduler.sleep(for: retry.delay(attempt, random: random))
   }
 
   /// A failure that trying again cannot mend.

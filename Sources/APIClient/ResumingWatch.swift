@@ -28,7 +28,7 @@ import Base
   /// The first connection, whose refusal is the caller's to hear.
   func begin() async throws(APIError) {
     if options.after == nil { try await list() }
-    try await attach()
+    try await attach(within: owner.patience)
   }
 
   /// The state at one revision as `added` events. They have no position to resume from; the bookmark behind them does.
@@ -45,8 +45,8 @@ import Base
     listed.append(WatchEvent(kind: .bookmark, position: options.after ?? 0, object: nil))
   }
 
-  private func attach() async throws(APIError) {
-    let cursor = try await owner.connected().watch(options, caller: caller)
+  private func attach(within patience: Duration?) async throws(APIError) {
+    let cursor = try await owner.connected(within: patience).watch(options, caller: caller)
     guard !isDead else { return cursor.cancel() }
     position = max(position, options.after ?? 0)
     inner = cursor
@@ -93,11 +93,16 @@ import Base
       var attempt = 0
       while let self, !self.isDead {
         do throws(APIError) {
-          try await self.attach()
+          // A watch has no deadline: it goes on whenever there is a connection again.
+          try await self.attach(within: nil)
           self.onAvailable?()
           return
         } catch {
           switch error.reason {
+          case _ where owner.isClosed:
+            self.failure = error
+            self.onAvailable?()
+            return
           case .serviceUnavailable, .tooManyRequests, .timeout:
             await owner.pause(attempt)
             attempt += 1

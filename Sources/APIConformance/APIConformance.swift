@@ -1,5 +1,6 @@
 import API
 import Base
+import Conformance
 import ObjectModel
 
 /// Makes the API that a conformance case runs on: an empty cluster that has the namespace `default`.
@@ -22,21 +23,6 @@ package struct APIConformance: Sendable, CustomStringConvertible {
   }
 
   package static let all = writing + reading + watching + access
-}
-
-/// A promise that was not kept, and where the suite asked for it.
-package struct ConformanceFailure: Error, CustomStringConvertible {
-  package let description: String
-}
-
-func check(_ held: Bool, _ what: @autoclosure () -> String, line: UInt = #line, file: StaticString = #fileID) throws {
-  if !held { throw ConformanceFailure(description: "\(file):\(line): \(what())") }
-}
-
-func equal<T: Equatable>(
-  _ found: T, _ wanted: T, _ what: String = "value", line: UInt = #line, file: StaticString = #fileID
-) throws {
-  try check(found == wanted, "\(what) is \(found), not \(wanted)", line: line, file: file)
 }
 
 /// The call must be refused for this reason; answers the error.

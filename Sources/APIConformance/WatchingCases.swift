@@ -1,5 +1,6 @@
 import API
 import Base
+import Conformance
 import ObjectModel
 
 extension APIConformance {

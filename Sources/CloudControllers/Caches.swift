@@ -5,6 +5,8 @@ import ObjectModel
 
 extension ReplicaSet: Informed, Ownable {
   package init(stored: APIObject) throws(SkerryError) { self.init(try stored.decoded()) }
+  package var place: ObjectReference { key.reference(in: Self.resource) }
+  package var revision: UInt64 { object.resourceVersion }
   package var owners: [OwnerReference] { object.ownerReferences }
   package var key: ObjectKey { ObjectKey(namespace: namespace, name: name) }
 }
@@ -45,6 +47,25 @@ package struct ControllerEnvironment {
       api: api, caller: .controller(component), component: component, scheduler: scheduler, metrics: metrics,
       logger: logger)
   }
+
+  /// A controller that hands each key to `owner`, without keeping it alive: the owner puts itself into `owner` at the
+  /// end of its `init`.
+  @LoopActor func controller<Owner: AnyObject, Key: Hashable & Sendable>(
+    _ name: String, of owner: Weak<Owner>, workers: Int = 5,
+    _ reconcile: @escaping @LoopActor (Owner, Key, ReconcileContext) async throws(APIError) -> Duration?
+  ) -> Controller<Key> {
+    Controller(
+      name: name, api: api, scheduler: scheduler, random: random, metrics: metrics, logger: logger, workers: workers
+    ) { key, context throws(APIError) in
+      guard let owner = owner.value else { return nil }
+      return try await reconcile(owner, key, context)
+    }
+  }
+}
+
+/// Lets a closure that is made before its owner reach it.
+@LoopActor final class Weak<T: AnyObject> {
+  weak var value: T?
 }
 
 /// The caches that the controllers share: one watch a resource, however many read it.

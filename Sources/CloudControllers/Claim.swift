@@ -4,7 +4,10 @@ import ObjectModel
 
 /// Something that can belong to a controller: a pod, a replica set.
 package protocol Ownable {
+  /// Where it is: what a call names.
+  var place: ObjectReference { get }
   var uid: String { get }
+  var revision: UInt64 { get }
   var labels: [String: String] { get }
   var owners: [OwnerReference] { get }
   var isBeingDeleted: Bool { get }
@@ -14,7 +17,9 @@ extension Ownable {
   package var controller: OwnerReference? { owners.first(where: \.isController) }
 }
 
-extension PodState: Ownable {}
+extension PodState: Ownable {
+  package var place: ObjectReference { reference }
+}
 
 /// Which objects belong to a controller, which join and which leave: by owner reference and selector.
 /// Source: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#how-a-replicaset-works
@@ -43,19 +48,39 @@ package struct Claim<Child: Ownable> {
 /// The merge patches that write a claim. Each names uid and revision, so that it fails rather than undoes what
 /// somebody else did meanwhile.
 package enum ClaimPatch {
-  package static func adopt(owners: [OwnerReference], by owner: OwnerReference, uid: String, revision: UInt64) -> Value
-  {
-    patch(owners.filter { $0.uid != owner.uid } + [owner], uid, revision)
+  package static func adopt(_ child: some Ownable, by owner: OwnerReference) -> Value {
+    patch(child, child.owners.filter { $0.uid != owner.uid } + [owner])
   }
-  package static func release(owners: [OwnerReference], from owner: String, uid: String, revision: UInt64) -> Value {
-    patch(owners.filter { $0.uid != owner }, uid, revision)
+  package static func release(_ child: some Ownable, from owner: String) -> Value {
+    patch(child, child.owners.filter { $0.uid != owner })
   }
-  private static func patch(_ owners: [OwnerReference], _ uid: String, _ revision: UInt64) -> Value {
+  private static func patch(_ child: some Ownable, _ owners: [OwnerReference]) -> Value {
     [
       "metadata": [
-        "uid": .string(uid), "resourceVersion": .string(String(revision)),
+        "uid": .string(child.uid), "resourceVersion": .string(String(child.revision)),
         "ownerReferences": owners.isEmpty ? .null : .array(owners.map(\.value)),
       ]
     ]
+  }
+}
+
+extension ReconcileContext {
+  /// Writes a claim: `adopt` join the owner that stands at `reference`, `release` leave it.
+  func claim<Child: Ownable>(
+    by owner: OwnerReference, at reference: ObjectReference, adopt: [Child], release: [Child],
+    seenBy informer: any InformerProgress
+  ) async throws(APIError) {
+    if !adopt.isEmpty {
+      // The cache may not show yet that the owner is being deleted; whoever adopts then makes a child that nobody frees.
+      let fresh = try await api.get(reference, caller: caller)
+      guard let current = try? fresh.decoded(), current.uid == owner.uid, !current.isBeingDeleted else {
+        throw APIError(
+          .conflict, "\(owner.kind) \(reference.namespace)/\(reference.name) was replaced or is being deleted")
+      }
+    }
+    for child in adopt { try await patch(child.place, ClaimPatch.adopt(child, by: owner), seenBy: informer) }
+    for child in release {
+      try await patch(child.place, ClaimPatch.release(child, from: owner.uid), seenBy: informer)
+    }
   }
 }

@@ -15,10 +15,9 @@ import ObjectModel
     scheduler = environment.scheduler
     events = environment.recorder("deployment-controller")
     let box = Weak<DeploymentController>()
-    controller = Controller(
-      name: "deployment", api: environment.api, scheduler: environment.scheduler, random: environment.random,
-      metrics: environment.metrics, logger: environment.logger
-    ) { key, context throws(APIError) in try await box.value?.reconcile(key, context) ?? nil }
+    controller = environment.controller("deployment", of: box) { owner, key, context throws(APIError) in
+      try await owner.reconcile(key, context)
+    }
     box.value = self
     controller.onRoom = { [weak self] in self?.enqueueAll() }
     caches.deployments.onChange { [weak self] key, _, _ in self?.controller.enqueue(key) }
@@ -70,13 +69,15 @@ import ObjectModel
       }
     }
     let decision = DeploymentDecision(inputs)
-    try await claim(deployment, decision, context)
+    let reference = key.reference(in: Deployment.resource)
+    try await context.claim(
+      by: deployment.reference, at: reference, adopt: decision.adopt, release: decision.release,
+      seenBy: caches.replicaSets)
     if let new = decision.create, try await !create(new, deployment, context) { return nil }
     for change in decision.changes { try await apply(change, deployment, context) }
     for set in decision.delete {
       try await context.delete(set.key.reference(in: ReplicaSet.resource), uid: set.uid, seenBy: caches.replicaSets)
     }
-    let reference = key.reference(in: Deployment.resource)
     if let revision = decision.revision {
       let patch: Value = [
         "metadata": [
@@ -90,28 +91,6 @@ import ObjectModel
       try await context.patch(reference, patch, subresource: "status", seenBy: caches.deployments)
     }
     return decision.again
-  }
-
-  private func claim(
-    _ deployment: Deployment, _ decision: DeploymentDecision, _ context: ReconcileContext
-  ) async throws(APIError) {
-    if !decision.adopt.isEmpty {
-      let reference = deployment.key.reference(in: Deployment.resource)
-      let fresh = try await context.api.get(reference, caller: context.caller)
-      guard let current = try? fresh.decoded(), current.uid == deployment.uid, !current.isBeingDeleted else {
-        throw APIError(.conflict, "deployment \(deployment.key) was replaced or is being deleted")
-      }
-    }
-    for set in decision.adopt {
-      let patch = ClaimPatch.adopt(
-        owners: set.owners, by: deployment.reference, uid: set.uid, revision: set.object.resourceVersion)
-      try await context.patch(set.key.reference(in: ReplicaSet.resource), patch, seenBy: caches.replicaSets)
-    }
-    for set in decision.release {
-      let patch = ClaimPatch.release(
-        owners: set.owners, from: deployment.uid, uid: set.uid, revision: set.object.resourceVersion)
-      try await context.patch(set.key.reference(in: ReplicaSet.resource), patch, seenBy: caches.replicaSets)
-    }
   }
 
   /// Creates the new replica set. False if its name is taken by another template's: then a collision is counted,

@@ -30,10 +30,10 @@ import ObjectModel
   package init(_ environment: ControllerEnvironment, registry: KindRegistry = .standard) {
     self.registry = registry
     let box = Weak<GarbageCollector>()
-    controller = Controller(
-      name: "garbage-collector", api: environment.api, scheduler: environment.scheduler, random: environment.random,
-      metrics: environment.metrics, logger: environment.logger, workers: 20
-    ) { item, context throws(APIError) in try await box.value?.reconcile(item, context) ?? nil }
+    controller = environment.controller("garbage-collector", of: box, workers: 20) {
+      owner, item, context throws(APIError) in
+      try await owner.reconcile(item, context)
+    }
     box.value = self
     for kind in registry.kinds where kind.resource != Event.resource {
       let informer = environment.informer(

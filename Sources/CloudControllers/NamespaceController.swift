@@ -39,10 +39,9 @@ package struct NamespaceState: Informed {
     resources = registry.kinds.filter(\.isNamespaced).map(\.resource)
     scheduler = environment.scheduler
     let box = Weak<NamespaceController>()
-    controller = Controller(
-      name: "namespace", api: environment.api, scheduler: environment.scheduler, random: environment.random,
-      metrics: environment.metrics, logger: environment.logger
-    ) { key, context throws(APIError) in try await box.value?.reconcile(key, context) ?? nil }
+    controller = environment.controller("namespace", of: box) { owner, key, context throws(APIError) in
+      try await owner.reconcile(key, context)
+    }
     box.value = self
     controller.onRoom = { [weak self] in
       guard let self else { return }

@@ -32,10 +32,9 @@ import ObjectModel
     budget = DisruptionBudget(now: environment.scheduler.now)
     events = environment.recorder("node-controller")
     let box = Weak<NodeLifecycleController>()
-    controller = Controller(
-      name: "node-lifecycle", api: environment.api, scheduler: environment.scheduler, random: environment.random,
-      metrics: environment.metrics, logger: environment.logger
-    ) { key, context throws(APIError) in try await box.value?.reconcile(key, context) ?? nil }
+    controller = environment.controller("node-lifecycle", of: box) { owner, key, context throws(APIError) in
+      try await owner.reconcile(key, context)
+    }
     box.value = self
     controller.onRoom = { [weak self] in self?.enqueueAll() }
     caches.nodes.onChange { [weak self] key, _, new in self?.nodeChanged(key, new) }

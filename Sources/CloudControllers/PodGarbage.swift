@@ -59,10 +59,10 @@ package struct PodGarbageDecision {
     self.settings = settings
     scheduler = environment.scheduler
     let box = Weak<PodGarbageController>()
-    controller = Controller(
-      name: "pod-garbage-collector", api: environment.api, scheduler: environment.scheduler,
-      random: environment.random, metrics: environment.metrics, logger: environment.logger, workers: 1
-    ) { _, context throws(APIError) in try await box.value?.reconcile(context) ?? nil }
+    controller = environment.controller("pod-garbage-collector", of: box, workers: 1) {
+      owner, _, context throws(APIError) in
+      try await owner.reconcile(context)
+    }
     box.value = self
   }
 

@@ -15,10 +15,9 @@ import ObjectModel
     scheduler = environment.scheduler
     events = environment.recorder("replicaset-controller")
     let box = Weak<ReplicaSetController>()
-    controller = Controller(
-      name: "replicaset", api: environment.api, scheduler: environment.scheduler, random: environment.random,
-      metrics: environment.metrics, logger: environment.logger
-    ) { key, context throws(APIError) in try await box.value?.reconcile(key, context) ?? nil }
+    controller = environment.controller("replicaset", of: box) { owner, key, context throws(APIError) in
+      try await owner.reconcile(key, context)
+    }
     box.value = self
     controller.onRoom = { [weak self] in self?.enqueueAll() }
     caches.replicaSets.onChange { [weak self] key, _, _ in self?.controller.enqueue(key) }
@@ -58,7 +57,9 @@ import ObjectModel
     }
     if pods.count > set.replicas { inputs.relatedOnNode = relatedOnNode(set) }
     let decision = ReplicaSetDecision(inputs)
-    try await claim(set, decision, context)
+    try await context.claim(
+      by: set.reference, at: key.reference(in: ReplicaSet.resource), adopt: decision.adopt, release: decision.release,
+      seenBy: caches.pods)
     var failure: (reason: String, message: String)?
     var thrown: APIError?
     do throws(APIError) {
@@ -79,26 +80,6 @@ import ObjectModel
     }
     if let thrown { throw thrown }
     return decision.again
-  }
-
-  private func claim(
-    _ set: ReplicaSet, _ decision: ReplicaSetDecision, _ context: ReconcileContext
-  ) async throws(APIError) {
-    if !decision.adopt.isEmpty {
-      // The cache may not show yet that the set is being deleted; whoever adopts then makes a pod that nobody frees.
-      let fresh = try await context.api.get(set.key.reference(in: ReplicaSet.resource), caller: context.caller)
-      guard let current = try? fresh.decoded(), current.uid == set.uid, !current.isBeingDeleted else {
-        throw APIError(.conflict, "replica set \(set.key) was replaced or is being deleted")
-      }
-    }
-    for pod in decision.adopt {
-      let patch = ClaimPatch.adopt(owners: pod.owners, by: set.reference, uid: pod.uid, revision: pod.revision)
-      try await context.patch(pod.reference, patch, seenBy: caches.pods)
-    }
-    for pod in decision.release {
-      let patch = ClaimPatch.release(owners: pod.owners, from: set.uid, uid: pod.uid, revision: pod.revision)
-      try await context.patch(pod.reference, patch, seenBy: caches.pods)
-    }
   }
 
   /// Creates in batches of 1, 2, 4 …: a template that is always refused costs one call, not hundreds.
@@ -171,9 +152,4 @@ extension APIError {
   var isNamespaceTerminating: Bool {
     (details["causes"].array ?? []).contains { $0["reason"].string == "NamespaceTerminating" }
   }
-}
-
-/// Lets a closure that is made before its owner reach it.
-@LoopActor final class Weak<T: AnyObject> {
-  weak var value: T?
 }

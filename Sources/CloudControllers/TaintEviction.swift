@@ -49,10 +49,9 @@ package enum EvictionDecision: Sendable, Hashable {
     scheduler = environment.scheduler
     events = environment.recorder("taint-eviction-controller")
     let box = Weak<TaintEvictionController>()
-    controller = Controller(
-      name: "taint-eviction", api: environment.api, scheduler: environment.scheduler, random: environment.random,
-      metrics: environment.metrics, logger: environment.logger
-    ) { key, context throws(APIError) in try await box.value?.reconcile(key, context) ?? nil }
+    controller = environment.controller("taint-eviction", of: box) { owner, key, context throws(APIError) in
+      try await owner.reconcile(key, context)
+    }
     box.value = self
     controller.onRoom = { [weak self] in self?.enqueueAll() }
     caches.nodes.onChange { [weak self] _, old, new in self?.nodeChanged(old, new) }

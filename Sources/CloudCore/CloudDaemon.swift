@@ -14,13 +14,6 @@ import Sync
 import Transport
 import Wire
 
-/// Adapts the key ring to what the object log asks for.
-struct LogSealing: Sealing {
-  let sealer: Sealer
-  func seal(_ plain: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.seal(plain, context: context) }
-  func open(_ sealed: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.open(sealed, context: context) }
-}
-
 /// A cloudcore: the log, the API over it, controllers, scheduler and hub, joined and started in order.
 @LoopActor package final class CloudDaemon {
   private let configuration: CloudConfiguration
@@ -58,7 +51,7 @@ struct LogSealing: Sealing {
     let ring = try KeyRing.loadOrCreate(path: ClusterPKI.sealingKeys(in: configuration.pki), random: random)
     log = try SQLiteObjectLog.open(
       SQLiteObjectLog.Configuration(
-        path: configuration.objects, sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
+        path: configuration.objects, sealing: Sealer(ring: ring, random: random),
         limits: configuration.log, metrics: metrics), scheduler: loop, random: random)
     let registry = KindRegistry.standard
     slices = SliceHub(log: log, anchors: registry.kinds.map(\.resource), logger: logger)

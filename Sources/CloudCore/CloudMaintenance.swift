@@ -52,7 +52,7 @@ package enum CloudMaintenance: Sendable {
       what = "\(file) holds"
     } else {
       let ring = try KeyRing.loadOrCreate(path: ClusterPKI.sealingKeys(in: configuration.pki), random: random)
-      report = try LogCheck.run(path: path, sealing: LogSealing(sealer: Sealer(ring: ring, random: random)))
+      report = try LogCheck.run(path: path, sealing: Sealer(ring: ring, random: random))
       what = "\(path) is sound:"
     }
     return "\(what) \(report.objects) objects in \(report.versions) versions, \(report.sealed) of them sealed, "

@@ -39,7 +39,7 @@ import Wire
   private let desired: DesiredValues
   private let export: ReadingExport
   private let registry: DeviceRegistry
-  private let api = LinkedAPI()
+  private let api: ReconnectingAPIClient
   private let edge: SessionKeeper
   private var listener: StreamListener?
   private var maintaining: Task<Void, Never>?
@@ -59,6 +59,8 @@ import Wire
     commands = CommandService(hub: hub, store: store, scheduler: scheduler, metrics: metrics, logger: logger)
     desired = DesiredValues(hub: hub, store: store, scheduler: scheduler, random: random, logger: logger)
     export = ReadingExport(store: store, logger: logger)
+    // Whoever asks waits for edgecore as long as it takes, and goes on at once when it is there.
+    api = ReconnectingAPIClient(scheduler: scheduler, random: random, patience: nil)
     registry = DeviceRegistry(
       api: api, caller: Caller(user: "devicecore", groups: [], node: nil, origin: .edgeSocket), hub: hub,
       desired: desired, store: store, scheduler: scheduler, random: random, logger: logger)
@@ -90,7 +92,7 @@ import Wire
       }
     }
     listener.onAccept = { [hub] in hub.accept($0) }
-    edge.onReady = { [api] in api.link(APIClient(session: $0)) }
+    edge.onReady = { [api] in api.link($0) }
     edge.onLost = { [api] in api.link(nil) }
     edge.onStream = { [weak self] in self?.serve($0) }
     edge.start()

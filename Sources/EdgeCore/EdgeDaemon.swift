@@ -13,13 +13,6 @@ import ObjectModel
 import Transport
 import Wire
 
-/// Adapts the key ring to what the object log asks for.
-private struct LogSealing: Sealing {
-  let sealer: Sealer
-  func seal(_ plain: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.seal(plain, context: context) }
-  func open(_ sealed: Bytes, context: Bytes) throws(SkerryError) -> Bytes { try sealer.open(sealed, context: context) }
-}
-
 /// An edgecore: replica, outbox, pods, the link with the cloud and the edge API, joined and started so that everything
 /// that does not need the cloud runs before it is dialled.
 @LoopActor package final class EdgeDaemon {
@@ -54,7 +47,7 @@ private struct LogSealing: Sealing {
     replica = try SQLiteObjectLog.open(
       SQLiteObjectLog.Configuration(
         path: "\(configuration.data)/replica.db", role: .follower,
-        sealing: LogSealing(sealer: Sealer(ring: ring, random: random)),
+        sealing: Sealer(ring: ring, random: random),
         metrics: metrics),
       scheduler: loop, random: random)
     outbox = try Outbox(path: "\(configuration.data)/outbox.db", random: random, logger: logger)

@@ -1,7 +1,7 @@
 import Base
 import COpenSSL
 
-/// Seals stored values with AES-256-GCM (NIST SP 800-38D). The shape is that of the object log's `Sealing`.
+/// Seals stored values with AES-256-GCM (NIST SP 800-38D).
 ///
 /// ```
 ///  0        1                5                          17                         n-16       n
@@ -11,7 +11,7 @@ import COpenSSL
 /// ```
 /// The authenticated data is the first 5 bytes and then the caller's context, so a value that was moved to another
 /// key of the store, or under another key id, does not open.
-package final class Sealer: Sendable {
+package final class Sealer: Sealing {
   package static let formatVersion: UInt8 = 1
   package static let nonceLength = 12
   package static let tagLength = 16

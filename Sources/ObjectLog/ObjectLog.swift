@@ -151,13 +151,6 @@ package struct Page: Sendable {
   }
 }
 
-/// Seals and opens stored values; implemented over `Identity` by whoever composes the daemon.
-package protocol Sealing: Sendable {
-  /// AES-256-GCM under the newest key, with the key's id in front of the result. `context` is authenticated.
-  func seal(_ plain: Bytes, context: Bytes) throws(SkerryError) -> Bytes
-  func open(_ sealed: Bytes, context: Bytes) throws(SkerryError) -> Bytes
-}
-
 /// An ordered log of object changes, and the current state that it leads to.
 ///
 /// Order of a write: commit durable, publish to the tail, answer, wake observers; nothing unpublished can be read.

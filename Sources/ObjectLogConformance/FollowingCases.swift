@@ -1,4 +1,5 @@
 import Base
+import Conformance
 import ObjectLog
 
 private func object(_ body: String, _ revision: UInt64, created: UInt64? = nil, meta: String = "m") -> StoredObject {

@@ -1,4 +1,5 @@
 import Base
+import Conformance
 import ObjectLog
 
 /// Makes the logs that a conformance case runs on, empty and with files of its own.
@@ -19,21 +20,6 @@ package struct LogConformance: Sendable, CustomStringConvertible {
   }
 
   package static let all = writing + reading + following + scripts
-}
-
-/// A promise that was not kept, and where the suite asked for it.
-package struct ConformanceFailure: Error, CustomStringConvertible {
-  package let description: String
-}
-
-func check(_ held: Bool, _ what: @autoclosure () -> String, line: UInt = #line, file: StaticString = #fileID) throws {
-  if !held { throw ConformanceFailure(description: "\(file):\(line): \(what())") }
-}
-
-func equal<T: Equatable>(
-  _ found: T, _ wanted: T, _ what: String = "value", line: UInt = #line, file: StaticString = #fileID
-) throws {
-  try check(found == wanted, "\(what) is \(found), not \(wanted)", line: line, file: file)
 }
 
 /// Runs `body` and checks that it fails with a code.

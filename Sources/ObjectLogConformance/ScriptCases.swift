@@ -1,4 +1,5 @@
 import Base
+import Conformance
 import ObjectLog
 
 /// Every state that a log has had, kept the simplest way there is.

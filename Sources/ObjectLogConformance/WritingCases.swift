@@ -1,4 +1,5 @@
 import Base
+import Conformance
 import ObjectLog
 
 @LoopActor private final class Observation {

@@ -3,7 +3,7 @@ import EventLoop
 import Identity
 
 /// Opens TLS connections to one server that may have several addresses. One call tries each once, beginning with
-/// the one that worked last; when to call again is `Backoff`'s matter.
+/// the one that worked last; when to call again is `RedialBackoff`'s matter.
 @LoopActor package final class Dialer {
   /// Addresses that are tried; a longer list is an error of configuration.
   package nonisolated static let maxTargets = 16
@@ -43,7 +43,7 @@ import Identity
       }
     }
     if errors.count == 1 { throw errors[0] }
-    let first = errors.first { Backoff.outcome(of: $0) == .refused } ?? errors[errors.count - 1]
+    let first = errors.first { RedialBackoff.outcome(of: $0) == .refused } ?? errors[errors.count - 1]
     throw SkerryError(first.code, errors.map(\.description).joined(separator: "; "))
   }
 

@@ -35,10 +35,10 @@ import Wire
       return client
     }
 
-    func client(deadline: Duration = .seconds(30)) -> ReconnectingAPIClient {
+    func client(patience: Duration = .seconds(30)) -> ReconnectingAPIClient {
       ReconnectingAPIClient(
-        scheduler: Loop.startShared(), random: SystemRandom(), deadline: deadline,
-        retry: .milliseconds(1)...(.milliseconds(5))
+        scheduler: Loop.startShared(), random: SystemRandom(), patience: patience,
+        retry: Backoff(base: .milliseconds(1), cap: .milliseconds(5))
       ) { () throws(SkerryError) in try await self.dial() }
     }
   }
@@ -114,7 +114,7 @@ import Wire
     try await onLoop {
       let server = Server()
       server.refusals = .max
-      let client = server.client(deadline: .milliseconds(30))
+      let client = server.client(patience: .milliseconds(30))
       let error = await #expect(throws: APIError.self) { _ = try await client.get(pod("a"), caller: caller) }
       #expect(error?.reason == .serviceUnavailable)
       #expect(error?.message.contains("nobody listens") == true)

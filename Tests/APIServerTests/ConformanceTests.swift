@@ -2,7 +2,9 @@ import API
 import APIConformance
 import APIServer
 import Base
+import CloudHub
 import EventLoop
+import Logging
 import ObjectLog
 import ObjectModel
 import Testing
@@ -11,15 +13,18 @@ import Testing
 @LoopActor final class ServerHarness: APIHarness {
   let log: MemoryObjectLog
   let server: APIServer
-  let index: NodeIndex
+  let slices: SliceHub
   let authorizer: HouseAuthorizer
   let metrics = Metrics()
 
   init(limits: APIServerLimits = APIServerLimits()) async throws {
     let loop = Loop.startShared()
     log = MemoryObjectLog(random: SeededRandom(seed: 1))
-    index = try NodeIndex(log: log)
-    authorizer = HouseAuthorizer(graph: index, metrics: metrics)
+    // The node's rule as cloudcore has it.
+    slices = SliceHub(
+      log: log, anchors: KindRegistry.standard.kinds.map(\.resource), logger: Logger(label: "skerry.test"))
+    try slices.start()
+    authorizer = HouseAuthorizer(graph: slices, metrics: metrics)
     server = APIServer(
       log: log, authorizer: authorizer, scheduler: loop, random: SystemRandom(), limits: limits, metrics: metrics)
     try await server.bootstrap()

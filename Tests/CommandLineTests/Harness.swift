@@ -43,7 +43,7 @@ import Testing
   init() async throws {
     log = MemoryObjectLog(random: SeededRandom(seed: 1))
     let metrics = Metrics()
-    let authorizer = HouseAuthorizer(graph: try NodeIndex(log: log), metrics: metrics)
+    let authorizer = HouseAuthorizer(metrics: metrics)
     server = APIServer(
       log: log, authorizer: authorizer, scheduler: Loop.startShared(), random: SystemRandom(), metrics: metrics)
     try await server.bootstrap()

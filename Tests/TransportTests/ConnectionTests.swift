@@ -106,7 +106,7 @@ import Transport
         scheduler: fixture.loop)
       let first = try await dialer.connect()
       let error = await #expect(throws: SkerryError.self) { _ = try await dialer.connect() }
-      #expect(error.map { Backoff.outcome(of: $0) } == .unreachable)
+      #expect(error.map { RedialBackoff.outcome(of: $0) } == .unreachable)
       #expect(listener.counts.turnedAway == 1)
       let probe = StreamProbe(first, on: fixture.loop)
       first.close()
@@ -243,11 +243,11 @@ import Transport
   }
 }
 
-@Suite struct BackoffTests {
-  private func draw(_ outcome: Backoff.Outcome, after failures: Int, spread: Duration) -> [Duration] {
+@Suite struct RedialBackoffTests {
+  private func draw(_ outcome: RedialBackoff.Outcome, after failures: Int, spread: Duration) -> [Duration] {
     (0..<400).map { seed in
       let random = SeededRandom(seed: UInt64(seed))
-      var backoff = Backoff(spread: spread)
+      var backoff = RedialBackoff(spread: spread)
       for _ in 0..<failures { _ = backoff.delay(after: outcome, random: random) }
       return backoff.delay(after: outcome, random: random)
     }
@@ -272,20 +272,20 @@ import Transport
   @Test func refusalsWaitLongerAndAreBounded() throws {
     #expect(try #require(draw(.refused, after: 0, spread: .seconds(2)).max()) <= .seconds(5))
     let late = try #require(draw(.refused, after: 60, spread: .seconds(2)).max())
-    #expect(late > .seconds(250) && late <= Backoff.maxRefusedWindow)
+    #expect(late > .seconds(250) && late <= RedialBackoff.maxRefusedWindow)
   }
 
   @Test func aSuccessStartsOverAndTheSpreadIsKeptInBounds() {
-    var backoff = Backoff(spread: .seconds(5))
+    var backoff = RedialBackoff(spread: .seconds(5))
     let random = SeededRandom(seed: 7)
     for _ in 0..<9 { _ = backoff.delay(after: .refused, random: random) }
     backoff.succeeded()
     #expect(backoff.failures == 0)
     #expect(backoff.delay(after: .unreachable, random: random) <= .seconds(5))
     backoff.spread = .seconds(1_000_000)
-    #expect(backoff.spread == Backoff.maxSpread)
+    #expect(backoff.spread == RedialBackoff.maxSpread)
     backoff.spread = .zero
-    #expect(backoff.delay(after: .unreachable, random: random) >= Backoff.minDelay)
+    #expect(backoff.delay(after: .unreachable, random: random) >= RedialBackoff.minDelay)
   }
 }
 

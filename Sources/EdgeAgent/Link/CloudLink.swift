@@ -20,7 +20,7 @@ import Wire
   private let scheduler: any Scheduler
   private let random: any RandomSource
   private let logger: Logger
-  private var backoff = Transport.Backoff()
+  private var backoff = RedialBackoff()
   private var session: Session?
   /// Ready to take over when the session ends.
   private var replacement: Link?
@@ -94,7 +94,7 @@ import Wire
       do throws(SkerryError) {
         try await serve(try await next())
       } catch {
-        wasRefused = Transport.Backoff.outcome(of: error) == .refused
+        wasRefused = RedialBackoff.outcome(of: error) == .refused
         if wasRefused {
           logger.error(EdgeLog.cloudRefused, "the cloud refuses this node: \(error)")
         } else {

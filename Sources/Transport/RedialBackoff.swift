@@ -3,7 +3,7 @@ import Base
 /// When to try again: the first retry is uniform in the spread that the hub has told, so that a fleet does not come
 /// back in one moment; then full jitter, with a ceiling near that spread while nobody answers, since the link may be
 /// back at any time, and a longer one only when the answer was a refusal.
-package struct Backoff: Sendable {
+package struct RedialBackoff: Sendable {
   package enum Outcome: Sendable {
     /// Nobody answered, or the connection broke.
     case unreachable
@@ -30,7 +30,7 @@ package struct Backoff: Sendable {
   package private(set) var failures = 0
   private var refusals = 0
 
-  package init(spread: Duration = Backoff.defaultSpread) {
+  package init(spread: Duration = RedialBackoff.defaultSpread) {
     self.spread = min(max(spread, Self.minDelay), Self.maxSpread)
   }
 

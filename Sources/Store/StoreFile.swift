@@ -20,7 +20,7 @@ package struct Schema: Sendable {
 /// A database file that one daemon owns: its lock, its schema, and the memory of how it was last closed.
 ///
 /// Opening checks, in this order: nobody else has it, it is of the right kind, its version is known, and, after an
-/// unclean stop, that its pages are sound. Confined to one thread at a time, like its connection.
+/// unclean stop, that its pages are sound; what a dead process left unsynced is made durable first. Confined to one thread at a time, like its connection.
 package final class StoreFile {
   package let path: String
   /// The writing connection.
@@ -46,7 +46,10 @@ package final class StoreFile {
       try Self.create(database, schema)
     } else {
       wasUnclean = try database.int("SELECT clean FROM store") == 0
-      if wasUnclean { try database.checkStructure(full: false) }
+      if wasUnclean {
+        try database.checkStructure(full: false)
+        try Self.settle(database)
+      }
       try Self.migrate(database, schema)
     }
     try database.execute("UPDATE store SET clean = 0")
@@ -62,6 +65,17 @@ package final class StoreFile {
   package func close() throws(SkerryError) {
     try database.execute("UPDATE store SET clean = 1")
     try database.checkpoint(.truncate)
+  }
+
+  /// What a dead process or a failed sync left in the WAL may not be on disk yet, and somebody will be told of it: so
+  /// it goes into the database and is synced before anything else. (Marking the file as open would not do: SQLite
+  /// writes and syncs nothing for an update that changes nothing.)
+  private static func settle(_ database: Database) throws(SkerryError) {
+    guard database.options.writeAheadLog else { return }
+    let (frames, copied) = try database.checkpoint(.truncate)
+    guard copied >= frames else {
+      throw SkerryError(.unavailable, "\(database.path): a reader holds the WAL; try again")
+    }
   }
 
   // MARK: Kind and version

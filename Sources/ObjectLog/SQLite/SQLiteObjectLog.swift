@@ -142,7 +142,6 @@ struct LogOpening: Sendable {
   func open() throws(SkerryError) -> LogTables {
     let options = Database.Options(vfs: configuration.vfs, synchronous: configuration.durability)
     let file = try StoreFile(path: configuration.path, schema: LogSchema.schema, options: options)
-    if file.wasUnclean { try settle(file.database) }
     let tables = try LogTables(file: file, state: load(file), sealing: configuration.sealing)
     try tables.write { () throws(SkerryError) in
       // What was acknowledged without a sync may be missing.
@@ -152,15 +151,6 @@ struct LogOpening: Sendable {
       tables.state.relaxed = configuration.durability != .full
     }
     return tables
-  }
-
-  /// What a dead process or a failed sync left in the WAL may not be on disk yet, and somebody will be told of it: so
-  /// it goes into the database and is synced before anything else.
-  private func settle(_ database: Database) throws(SkerryError) {
-    let (frames, copied) = try database.checkpoint(.truncate)
-    guard copied >= frames else {
-      throw SkerryError(.unavailable, "\(database.path): a reader holds the log's WAL; try again")
-    }
   }
 
   private func load(_ file: StoreFile) throws(SkerryError) -> LogState {

@@ -57,6 +57,7 @@ let floor3: [Target] = [
   room("Sync", ["Base", "Wire", "ObjectModel"], pure: true),
   room("Transport", ["Base", "Wire", "EventLoop", "Identity", "COpenSSL"]),
   room("ObjectLog", ["Base", "EventLoop", "Store"]),
+  room("FaultVFS", ["Base", "CSQLite"]),
 ]
 let floor4: [Target] = [
   room("APIConformance", ["Base", "Conformance", "ObjectModel", "API"]),
@@ -176,6 +177,7 @@ let testTargets: [Target] = [
       "Base", "API", "APIFace", "APIServer", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Transport",
       "Wire", logging,
     ]),
+  tests("FaultVFS", ["Base", "Store"]),
   tests("Identity"),
   tests("ObjectModel"),
 ]

@@ -53,7 +53,7 @@ struct Ban: Sendable, CustomStringConvertible {
     Ban(
       #"\bX509_(VERIFY_PARAM|STORE|V_)\w*"#, "only Identity and Transport's context check chains",
       allowed: ["Identity", "Transport"]),
-    Ban(#"\bsqlite3_\w+"#, "only Store says sqlite3_", allowed: ["Store"]),
+    Ban(#"\bsqlite3_\w+"#, "only Store and FaultVFS say sqlite3_", allowed: ["Store", "FaultVFS"]),
     Ban(#"\bfatalError\("#, "preconditionFailure with a reason, or an error"),
     Ban(#"\btry!|\bas!"#, "no forced try or cast"),
   ]

@@ -21,6 +21,8 @@ package struct CloudConfiguration: Sendable {
   package var readyFile: String?
   /// The log of all objects.
   var objects: String { "\(data)/objects.db" }
+  /// The series of the devices' readings.
+  var readings: String { "\(data)/readings.db" }
 
   /// Reads the file's settings; unknown keys are errors.
   package init(_ settings: Settings) throws(SkerryError) {

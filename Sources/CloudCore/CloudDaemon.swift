@@ -57,7 +57,7 @@ import Wire
     slices = SliceHub(log: log, anchors: registry.kinds.map(\.resource), logger: logger)
     let placements = slices
     readings = try ReadingsStore(
-      path: "\(configuration.data)/readings.db",
+      path: configuration.readings,
       // Nothing refers to a device, so a node has reason to see one only if it is placed there.
       isPlaced: { device, node in placements.mayRead(node: node, key: "\(Device.resource)/\(device)") },
       metrics: metrics, logger: logger)
@@ -70,8 +70,7 @@ import Wire
     try directory.load()
 
     let face = APIService(api: server, scheduler: loop, metrics: metrics)
-    let refused = metrics.counter("skerry_hub_intents_refused_total", "Lane entries that were refused for good.")
-    let objects = ObjectLaneEffect(writer: server, log: log, logger: logger, refused: refused)
+    let objects = ObjectLaneEffect(writer: server, log: log, metrics: metrics, logger: logger)
     hub = CloudHub(
       api: server, face: face, directory: directory, slices: slices,
       effects: [.status: objects, .events: objects, .replies: objects, .readings: readings], scheduler: loop,

@@ -35,6 +35,7 @@ import Wire
   private var nodes: [String: [NodeSession]] = [:]
   private var clients: [ObjectIdentifier: Session] = [:]
   private var heard: [String: Instant] = [:]
+  private var nextRank: UInt64 = 1
   private var joinsLeft = CloudHub.maxJoinsPerMinute
   private var joinsRefilled: Instant
   private let refused: Counter
@@ -109,8 +110,9 @@ import Wire
   private func acceptNode(_ node: String, _ certificate: PeerCertificate, _ stream: any ByteStream) {
     let session = makeSession(stream)
     let served = NodeSession(
-      node: node, certificate: certificate, session: session, hub: self,
+      node: node, certificate: certificate, session: session, rank: nextRank, hub: self,
       calls: face.connection(caller: .node(node, origin: .network)))
+    nextRank += 1
     nodes[node, default: []].append(served)
     connectedNodes.add(1)
     session.onClose = { [weak self] error in self?.ended(served, error) }
@@ -125,6 +127,30 @@ import Wire
     connectedNodes.add(-1)
     served.end()
     logger.info("node \(served.node) disconnected: \(error?.description ?? "in order")")
+  }
+
+  /// Whether the session speaks for its node. The newest session that opened its slice or a lane does; when one
+  /// `claims` to, the older ones are fenced and ended.
+  func serves(_ served: NodeSession, claims: Bool) -> Bool {
+    let all = nodes[served.node] ?? []
+    if all.contains(where: { $0.rank > served.rank && $0.hasClaimed }) { return false }
+    guard claims, !served.hasClaimed else { return true }
+    served.hasClaimed = true
+    for old in all where old.rank < served.rank && !old.session.isClosed {
+      if Self.host(old) != Self.host(served) {
+        let (now, before) = (served.session.peer.address, old.session.peer.address)
+        logger.warning(
+          HubLog.superseded, "node \(served.node) speaks from \(now) now; its session from \(before) is ended")
+      }
+      old.session.close(GoAway.shutdown, message: "a newer session of this node took over")
+    }
+    return true
+  }
+
+  /// The peer's address without its port.
+  private static func host(_ served: NodeSession) -> Substring {
+    let address = served.session.peer.address
+    return address.lastIndex(of: ":").map { address[..<$0] } ?? address[...]
   }
 
   /// Ends every session of a node whose certificate is no longer good.

@@ -57,8 +57,9 @@ import Wire
     let limit = min(max(1, options["limit"].int ?? 100), ConnectCall.maxReadings)
     do throws(SkerryError) {
       let after = options["after"].int.map { UInt64(clamping: $0) }
+      let device = "\(reference.namespace)/\(reference.name)"
       let page = try store.page(
-        device: "\(reference.namespace)/\(reference.name)", property: options["property"].string, after: after,
+        device: device, property: options["property"].string, after: after,
         limit: Int(limit))
       let items = page.map { reading -> Value in
         [
@@ -67,10 +68,23 @@ import Wire
           "time": .int(reading.time),
         ]
       }
-      return ["items": .array(items), "next": .int(Int64(clamping: page.last?.number ?? after ?? 0))]
+      let isFull = page.count == limit
+      let first = after ?? (isFull ? page.first.map { $0.number - 1 } ?? 0 : 0)
+      let gaps = try store.gaps(device: device, after: first, through: isFull ? page.last?.number ?? .max : .max)
+      var answer: Value = ["items": .array(items), "next": .int(Int64(clamping: page.last?.number ?? after ?? 0))]
+      if !gaps.isEmpty { answer["gaps"] = .array(gaps.map(shown)) }
+      return answer
     } catch {
       throw APIError(.internalError, "the readings of \(reference.name) cannot be read: \(error)")
     }
+  }
+
+  private static func shown(_ gap: ReadingsStore.Gap) -> Value {
+    func number(_ value: UInt64) -> Value { .int(Int64(clamping: value)) }
+    return [
+      "id": number(gap.id), "after": number(gap.place), "node": .string(gap.node), "from": number(gap.from),
+      "to": number(gap.to), "count": number(gap.count),
+    ]
   }
 
   private static func createToken(_ directory: NodeDirectory, _ options: Value) async throws(APIError) -> Value {

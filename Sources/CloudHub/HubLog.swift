@@ -9,4 +9,6 @@ package enum HubLog {
   package static let nodeRegister = LogCode("E-HUB-006")
   package static let intentRefused = LogCode("W-HUB-007")
   package static let directory = LogCode("E-HUB-008")
+  package static let entriesLetGo = LogCode("W-HUB-009")
+  package static let superseded = LogCode("W-HUB-010")
 }

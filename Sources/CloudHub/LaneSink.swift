@@ -9,7 +9,9 @@ import Wire
 @LoopActor package protocol LaneEffect: AnyObject {
   /// The stored cursor; 0 for an incarnation that was never seen.
   func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64
-  /// The node holds entries of these incarnations and no others: cursors of the rest are closed.
+  /// The node holds entries of these incarnations and no others: cursors of the rest are closed. A closed cursor is
+  /// kept, of at most `LaneSink.maxClosedCursors` incarnations: a node that was restored from a backup brings entries
+  /// back that took effect long ago.
   func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane)
   /// Applies a batch and stores `batch.through` as the cursor behind its effect. Throws when nothing was stored.
   func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError)
@@ -20,6 +22,9 @@ import Wire
 @LoopActor package final class LaneSink {
   /// Batches that wait while one is applied; a sender that ignores the window loses its stream.
   static let maxQueued = 64
+  /// Cursors of incarnations that ended and are remembered for each lane of a node, the newest: a node's store that
+  /// comes out of a backup older than so many restarts of its edgecore may have entries take effect again.
+  package nonisolated static let maxClosedCursors = 256
 
   package let node: String
   package let lane: Lane
@@ -29,6 +34,8 @@ import Wire
   private var cursors: [Incarnation: UInt64] = [:]
   private var queue: [(batch: LaneBatch, pipe: any MessagePipe)] = []
   private var applying = false
+  /// The stream that speaks for the node, and the rank of its session.
+  private var owner: (pipe: any MessagePipe, session: UInt64)?
 
   package init(node: String, lane: Lane, effect: any LaneEffect, logger: Logger, applied: Counter) {
     self.node = node
@@ -38,8 +45,13 @@ import Wire
     self.applied = applied
   }
 
-  /// Takes over a `lane` stream: tells the cursors of the incarnations that the node still holds, then listens.
-  package func attach(_ pipe: any MessagePipe, incarnations: [Incarnation]) {
+  /// Takes over a `lane` stream: tells the cursors of the incarnations that the node still holds, then listens. From
+  /// here on nothing that comes over an earlier stream has an effect; a stream of an older session than the one that
+  /// speaks is refused. `session` is the session's rank: later ones have higher ranks.
+  package func attach(_ pipe: any MessagePipe, incarnations: [Incarnation], session: UInt64 = 0) {
+    if let owner, owner.session > session {
+      return pipe.fail(LaneSink.fenced("lane \(lane.rawValue) of node \(node)"))
+    }
     guard incarnations.count <= LaneMessage.maxIncarnations else {
       return pipe.fail(
         CallError(
@@ -47,6 +59,8 @@ import Wire
           message: "\(incarnations.count) incarnations of lane \(lane.rawValue); at most \(LaneMessage.maxIncarnations)"
         ))
     }
+    if let before = owner { release(before.pipe) }
+    owner = (pipe, session)
     do throws(SkerryError) {
       cursors = cursors.filter { incarnations.contains($0.key) }
       effect.keepOnly(incarnations, node: node, lane: lane)
@@ -56,12 +70,26 @@ import Wire
       pipe.onMessage = { [weak self] message in self?.received(message, pipe) }
       pipe.onEnd = { [weak self] _ in
         self?.queue.removeAll { $0.pipe === pipe }
+        if self?.owner?.pipe === pipe { self?.owner = nil }
         pipe.onMessage = nil
       }
       pipe.send(LaneMessage.cursors(told).encode())
     } catch {
       refuse(pipe, error)
     }
+  }
+
+  /// What a stream hears that came too late.
+  package static func fenced(_ what: String) -> CallError {
+    CallError(reason: "Conflict", message: "\(what) is spoken for by a newer session of the node")
+  }
+
+  /// An earlier stream is not listened to any more, and what it said and was not begun with is forgotten.
+  private func release(_ pipe: any MessagePipe) {
+    queue.removeAll { $0.pipe === pipe }
+    pipe.onMessage = nil
+    pipe.onEnd = nil
+    pipe.fail(LaneSink.fenced("lane \(lane.rawValue) of node \(node)"))
   }
 
   private func cursor(_ incarnation: Incarnation) throws(SkerryError) -> UInt64 {
@@ -119,80 +147,5 @@ import Wire
     } catch {
       refuse(pipe, error)
     }
-  }
-}
-
-/// Status, events and replies: their effect is in the object log, and so is their cursor, as a private key.
-@LoopActor package final class ObjectLaneEffect: LaneEffect {
-  private let writer: any LaneWriter
-  private let log: any ObjectLog
-  private let logger: Logger
-  private let refused: Counter
-
-  package init(writer: any LaneWriter, log: any ObjectLog, logger: Logger, refused: Counter) {
-    self.writer = writer
-    self.log = log
-    self.logger = logger
-    self.refused = refused
-  }
-
-  private func key(_ node: String, _ lane: Lane, _ incarnation: Incarnation) -> String {
-    "lanes/\(node)/\(lane.rawValue)/\(incarnation)"
-  }
-
-  package func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
-    guard let bytes = try log.privateValue(key(node, lane, incarnation)), bytes.count == 8 else { return 0 }
-    return bytes.bigEndian(at: 0)
-  }
-
-  package func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane) {
-    let kept = Set(incarnations.map { key(node, lane, $0) })
-    guard let stored = try? log.privateValues(prefix: "lanes/\(node)/\(lane.rawValue)/") else { return }
-    let over = stored.map(\.key).filter { !kept.contains($0) }
-    guard !over.isEmpty else { return }
-    let change = Change(
-      key: "lanes//", guarding: .any, operation: .privatesOnly, privates: over.map { (key: $0, value: nil) })
-    // A cursor that could not be closed is closed at the next session.
-    log.append([change]) { _ in }
-  }
-
-  package func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
-    var intents: [LaneIntent] = []
-    for entry in batch.entries {
-      do throws(SkerryError) {
-        if let intent = try Self.intent(entry.payload) { intents.append(intent) }
-      } catch {
-        refuse(node, lane, "entry \(entry.number): \(error)")
-      }
-    }
-    var value: Bytes = []
-    value.append(bigEndian: batch.through)
-    do throws(APIError) {
-      let results = try await writer.applyLane(
-        intents, cursor: (key(node, lane, batch.incarnation), value), caller: .node(node, origin: .lane))
-      for case .some(let error) in results { refuse(node, lane, error.message) }
-    } catch {
-      throw SkerryError(.unavailable, "lane \(lane.rawValue) of node \(node) could not be applied", cause: error)
-    }
-  }
-
-  private func refuse(_ node: String, _ lane: Lane, _ message: String) {
-    refused.add()
-    logger.warning(HubLog.intentRefused, "lane \(lane.rawValue) of node \(node) was refused an entry: \(message)")
-  }
-
-  private static func intent(_ payload: Bytes) throws(SkerryError) -> LaneIntent? {
-    switch try LanePayload.decode(payload) {
-    case .status(let key, let uid, let fields): return .status(try reference(key), uid: uid, fields: fields)
-    case .gone(let key, let uid): return .podGone(try reference(key), uid: uid)
-    case .event(let namespace, let object): return .event(namespace: namespace, object: object)
-    case .dropped: return nil
-    }
-  }
-
-  private static func reference(_ key: String) throws(SkerryError) -> ObjectReference {
-    let parts = key.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-    guard parts.count == 3 else { throw SkerryError(.invalidArgument, "\"\(key)\" is not a key") }
-    return ObjectReference(resource: parts[0], namespace: parts[1], name: parts[2])
   }
 }

@@ -12,12 +12,19 @@ import Wire
   let node: String
   let certificate: PeerCertificate
   let session: Session
+  /// Its rank among the node's sessions: later ones have higher ranks.
+  let rank: UInt64
+  /// It opened its slice or a lane: older sessions are fenced.
+  var hasClaimed = false
   private unowned let hub: CloudHub
   private let calls: ServedConnection
   private var pump: SlicePump?
 
-  init(node: String, certificate: PeerCertificate, session: Session, hub: CloudHub, calls: ServedConnection) {
+  init(
+    node: String, certificate: PeerCertificate, session: Session, rank: UInt64, hub: CloudHub, calls: ServedConnection
+  ) {
     self.node = node
+    self.rank = rank
     self.certificate = certificate
     self.session = session
     self.hub = hub
@@ -37,6 +44,10 @@ import Wire
   }
 
   private func opened(_ stream: SessionStream) {
+    // A half-open session that still speaks: what it says was said anew by the one that took over.
+    guard hub.serves(self, claims: stream.method == "slice" || stream.method == "lane") else {
+      return stream.fail(LaneSink.fenced("node \(node)"))
+    }
     switch stream.method {
     case "slice": openSlice(stream)
     case "lane": openLane(stream)
@@ -65,7 +76,7 @@ import Wire
       return stream.fail(CallError(reason: "BadRequest", message: "no such lane is taken here"))
     }
     let ids = (parameters["incarnations"].array ?? []).compactMap { $0.string.flatMap { Bytes(hex: $0) } }
-    sink.attach(SessionPipe(stream, of: session), incarnations: ids.compactMap { Incarnation($0) })
+    sink.attach(SessionPipe(stream, of: session), incarnations: ids.compactMap { Incarnation($0) }, session: rank)
   }
 
   private func renew(_ stream: SessionStream) {

@@ -10,10 +10,12 @@ import Wire
 @LoopActor package final class ReadingsStore: LaneEffect {
   /// Readings kept; beyond it the oldest go.
   package nonisolated static let maxReadings: Int64 = 50_000_000
+  /// Gaps that are remembered over all nodes, the newest; what a node lets go in one run is one gap.
+  package nonisolated static let maxGaps: Int64 = 10_000
   /// Rows that one slice of trimming removes, so that writing is never held up for long.
   private nonisolated static let trimSlice = 10_000
 
-  private static let schema = Schema(
+  nonisolated static let schema = Schema(
     name: "readings", applicationID: 0x534b_5244,
     migrations: [
       """
@@ -26,7 +28,18 @@ import Wire
         node TEXT NOT NULL, incarnation BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (node, incarnation)
       ) WITHOUT ROWID;
       CREATE TABLE dropped (number INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, entry BLOB NOT NULL);
+      """,
+      // `closed` is null while the incarnation lives, then a number that rises. A gap lies behind reading `place`.
       """
+      ALTER TABLE cursors ADD COLUMN closed INTEGER;
+      DROP TABLE dropped;
+      CREATE TABLE gaps (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, place INTEGER NOT NULL, node TEXT NOT NULL, incarnation BLOB NOT NULL,
+        first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL);
+      CREATE INDEX gaps_by_place ON gaps (place);
+      CREATE TABLE total (count INTEGER NOT NULL);
+      INSERT INTO total SELECT count(*) FROM readings;
+      """,
     ])
 
   /// The writer's side. Confined to `driver` after `init` (the reason for `@unchecked Sendable`).
@@ -36,17 +49,26 @@ import Wire
     let move: Statement
     let name: Statement
     let findName: Statement
-    let drop: Statement
+    let gap: Statement
+    let extend: Statement
     var ids: [String: Int64] = [:]
     init(_ file: StoreFile) throws(SkerryError) {
       self.file = file
       let database = file.database
       insert = try database.prepare(
         "INSERT INTO readings (device, property, type, value, quality, time) VALUES (?, ?, ?, ?, ?, ?)")
-      move = try database.prepare("INSERT OR REPLACE INTO cursors (node, incarnation, number) VALUES (?, ?, ?)")
+      move = try database.prepare(
+        "INSERT OR REPLACE INTO cursors (node, incarnation, number, closed) VALUES (?, ?, ?, NULL)")
       name = try database.prepare("INSERT OR IGNORE INTO names (name) VALUES (?)")
       findName = try database.prepare("SELECT id FROM names WHERE name = ?")
-      drop = try database.prepare("INSERT INTO dropped (node, entry) VALUES (?, ?)")
+      gap = try database.prepare(
+        "INSERT INTO gaps (place, node, incarnation, first, last, count) VALUES (?, ?, ?, ?, ?, ?)")
+      // What goes on where the newest gap ended, with no reading in between, is the same gap.
+      extend = try database.prepare(
+        """
+        UPDATE gaps SET last = ?1, count = count + ?2 WHERE id = (SELECT max(id) FROM gaps)
+        AND place = ?3 AND node = ?4 AND incarnation = ?5 AND last + 1 = ?6
+        """)
     }
 
     func id(_ text: String) throws(SkerryError) -> Int64 {
@@ -67,6 +89,7 @@ import Wire
   private let reader: Database
   private let stored: Counter
   private let refused: Counter
+  private let letGo: Counter
   private let logger: Logger
   private let isPlaced: @LoopActor (_ device: String, _ node: String) -> Bool
 
@@ -88,6 +111,29 @@ import Wire
     refused = metrics.counter(
       "skerry_readings_refused_total", "Device readings refused: the device is not on the node that sent them.")
     self.driver = driver ?? BlockingThread(name: "readings")
+    letGo = metrics.counter(
+      "skerry_readings_let_go_total", "Device readings that bounds of nodes let go before they reached the cloud.")
+  }
+
+  /// Readings of a node that never came: its bound let them go, or they were lost before they were stored there.
+  package struct Gap: Sendable, Hashable {
+    /// Rises with time; tells gaps apart.
+    package var id: UInt64
+    /// The number of the last reading before it.
+    package var place: UInt64
+    package var node: String
+    /// Numbers of the node's store, both included.
+    package var from: UInt64
+    package var to: UInt64
+    package var count: UInt64
+    package init(id: UInt64, place: UInt64, node: String, from: UInt64, to: UInt64, count: UInt64) {
+      self.id = id
+      self.place = place
+      self.node = node
+      self.from = from
+      self.to = to
+      self.count = count
+    }
   }
 
   package func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
@@ -101,38 +147,65 @@ import Wire
     let (writer, kept) = (writer, Set(incarnations.map(\.bytes)))
     driver.run {
       // A cursor that could not be closed is closed at the next session.
-      try? writer.file.database.write { () throws(SkerryError) in
-        let list = try writer.file.database.prepare("SELECT incarnation FROM cursors WHERE node = ?")
-        list.bind(1, node)
-        var over: [Bytes] = []
-        while try list.step() {
-          let incarnation = list.bytes(0)
-          if !kept.contains(incarnation) { over.append(incarnation) }
-        }
-        let close = try writer.file.database.prepare("DELETE FROM cursors WHERE node = ? AND incarnation = ?")
-        for incarnation in over {
-          close.bind(1, node)
-          close.bind(2, incarnation)
-          try close.run()
-        }
-      }
+      try? writer.file.database.write { () throws(SkerryError) in try Self.close(writer, node, except: kept) }
     }
+  }
+
+  private nonisolated static func close(_ writer: Writer, _ node: String, except kept: Set<Bytes>) throws(SkerryError) {
+    let database = writer.file.database
+    let list = try database.prepare("SELECT incarnation FROM cursors WHERE node = ? AND closed IS NULL")
+    list.bind(1, node)
+    var over: [Bytes] = []
+    while try list.step() {
+      let incarnation = list.bytes(0)
+      if !kept.contains(incarnation) { over.append(incarnation) }
+    }
+    let close = try database.prepare(
+      """
+      UPDATE cursors SET closed = (SELECT coalesce(max(closed), 0) + 1 FROM cursors WHERE node = ?1)
+      WHERE node = ?1 AND incarnation = ?2
+      """)
+    for incarnation in over {
+      close.bind(1, node)
+      close.bind(2, incarnation)
+      try close.run()
+    }
+    let forget = try database.prepare(
+      """
+      DELETE FROM cursors WHERE node = ?1 AND incarnation IN (SELECT incarnation FROM cursors
+      WHERE node = ?1 AND closed IS NOT NULL ORDER BY closed DESC LIMIT -1 OFFSET \(LaneSink.maxClosedCursors))
+      """)
+    forget.bind(1, node)
+    try forget.run()
   }
 
   package func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
     var readings: [Reading] = []
-    var dropped: [Bytes] = []
+    var gaps: [Gap] = []
     for entry in batch.entries {
-      let value = try CBOR.decode(entry.payload)
-      if let reading = Reading(value) { readings.append(reading) } else { dropped.append(entry.payload) }
+      if let reading = Reading(try CBOR.decode(entry.payload)) {
+        readings.append(reading)
+      } else if case .dropped(let from, let to, let count)? = try? LanePayload.decode(entry.payload) {
+        gaps.append(Gap(id: 0, place: 0, node: node, from: from, to: to, count: count))
+      } else {
+        refused.add()
+        logger.warning(HubLog.intentRefused, "entry \(entry.number) of the readings of node \(node) is no reading")
+      }
     }
     readings = placed(readings, on: node)
-    let (writer, driver, list, gone) = (writer, driver, readings, dropped)
+    let (writer, driver, list, gone) = (writer, driver, readings, gaps)
     let error = await withCheckedContinuation { (continuation: CheckedContinuation<SkerryError?, Never>) in
       driver.run { continuation.resume(returning: Self.commit(writer, list, gone, batch, node)) }
     }
     if let error { throw error }
     stored.add(UInt64(readings.count))
+    for gap in gaps {
+      letGo.add(gap.count)
+      logger.warning(
+        HubLog.entriesLetGo,
+        "node \(node) let go of \(gap.count) readings (\(gap.from) to \(gap.to)): its bound was reached while it was away"
+      )
+    }
     onStored?(readings)
   }
 
@@ -156,7 +229,7 @@ import Wire
   }
 
   private nonisolated static func commit(
-    _ writer: Writer, _ readings: [Reading], _ dropped: [Bytes], _ batch: LaneBatch, _ node: String
+    _ writer: Writer, _ readings: [Reading], _ gaps: [Gap], _ batch: LaneBatch, _ node: String
   ) -> SkerryError? {
     do throws(SkerryError) {
       try writer.file.database.write { () throws(SkerryError) in
@@ -169,16 +242,12 @@ import Wire
           writer.insert.bind(6, reading.time)
           try writer.insert.run()
         }
-        for entry in dropped {
-          writer.drop.bind(1, node)
-          writer.drop.bind(2, entry)
-          try writer.drop.run()
-        }
+        for gap in gaps { try store(writer, gap, batch.incarnation) }
         writer.move.bind(1, node)
         writer.move.bind(2, batch.incarnation.bytes)
         writer.move.bind(3, batch.through)
         try writer.move.run()
-        try trim(writer)
+        try trim(writer, added: readings.count)
       }
       return nil
     } catch {
@@ -186,12 +255,39 @@ import Wire
     }
   }
 
-  private nonisolated static func trim(_ writer: Writer) throws(SkerryError) {
-    let last = try writer.file.database.int("SELECT coalesce(max(number), 0) FROM readings")
-    guard last > maxReadings else { return }
-    try writer.file.database.execute(
-      "DELETE FROM readings WHERE number IN (SELECT number FROM readings WHERE number <= \(last - maxReadings) LIMIT \(trimSlice))"
-    )
+  private nonisolated static func store(_ writer: Writer, _ gap: Gap, _ incarnation: Incarnation) throws(SkerryError) {
+    let database = writer.file.database
+    let place = try database.int("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'readings'")
+    writer.extend.bind(1, gap.to)
+    writer.extend.bind(2, gap.count)
+    writer.extend.bind(3, place)
+    writer.extend.bind(4, gap.node)
+    writer.extend.bind(5, incarnation.bytes)
+    writer.extend.bind(6, gap.from)
+    try writer.extend.run()
+    guard try database.int("SELECT changes()") == 0 else { return }
+    writer.gap.bind(1, place)
+    writer.gap.bind(2, gap.node)
+    writer.gap.bind(3, incarnation.bytes)
+    writer.gap.bind(4, gap.from)
+    writer.gap.bind(5, gap.to)
+    writer.gap.bind(6, gap.count)
+    try writer.gap.run()
+    try database.execute("DELETE FROM gaps WHERE id <= (SELECT max(id) FROM gaps) - \(maxGaps)")
+  }
+
+  /// Numbers are no count of what is there: they go on further up after a restore.
+  private nonisolated static func trim(_ writer: Writer, added: Int) throws(SkerryError) {
+    let database = writer.file.database
+    if added > 0 { try database.execute("UPDATE total SET count = count + \(added)") }
+    let excess = try database.int("SELECT count FROM total") - maxReadings
+    guard excess > 0 else { return }
+    try database.execute(
+      """
+      DELETE FROM readings WHERE number IN
+        (SELECT number FROM readings ORDER BY number LIMIT \(min(excess, Int64(trimSlice))));
+      UPDATE total SET count = count - changes();
+      """)
   }
 
   /// A page of a device's series, oldest first, strictly after number `after`; without `after` the newest `limit`.
@@ -215,6 +311,27 @@ import Wire
           value: statement.string(3), quality: statement.string(4), time: statement.int(5)))
     }
     return after == nil ? page.reversed() : page
+  }
+
+  /// The gaps that lie behind reading `after` and not behind `through`, oldest first; `isShown` tells which nodes'.
+  package func gaps(after: UInt64, through: UInt64, isShown: (_ node: String) -> Bool) throws(SkerryError) -> [Gap] {
+    let statement = try reader.prepare(
+      "SELECT id, place, node, first, last, count FROM gaps WHERE place >= ? AND place < ? ORDER BY id")
+    statement.bind(1, after)
+    statement.bind(2, min(through, UInt64(Int64.max)))
+    var found: [Gap] = []
+    while try statement.step() {
+      let gap = Gap(
+        id: statement.uint(0), place: statement.uint(1), node: statement.string(2), from: statement.uint(3),
+        to: statement.uint(4), count: statement.uint(5))
+      if isShown(gap.node) { found.append(gap) }
+    }
+    return found
+  }
+
+  /// The gaps of a device's node; see `gaps(after:through:isShown:)`.
+  package func gaps(device: String, after: UInt64, through: UInt64) throws(SkerryError) -> [Gap] {
+    try gaps(after: after, through: through) { isPlaced(device, $0) }
   }
 
   package func close() {

@@ -9,7 +9,7 @@ import Testing
 import Wire
 
 /// A stream whose other end is the test: it takes as many messages as it gives credit for.
-@LoopActor private final class Pipe: MessagePipe {
+@LoopActor final class Pipe: MessagePipe {
   var credit = Int.max
   var sent: [Bytes] = []
   var failure: CallError?
@@ -153,85 +153,6 @@ import Wire
       let pipe = Pipe()
       _ = again.attach(node: "n1", pipe: pipe, cursor: cursor, digest: [])
       #expect(try keys(pipe.take()) == ["resume", "put configmaps/a/c"])
-    }
-  }
-}
-
-@Suite struct LaneSinkTests {
-  @LoopActor private final class Effect: LaneEffect {
-    var applied: [UInt64] = []
-    var stored: [Incarnation: UInt64] = [:]
-    var kept: [Incarnation] = []
-    var fails = false
-    func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
-      stored[incarnation] ?? 0
-    }
-    func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane) { kept = incarnations }
-    func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
-      if fails { throw SkerryError(.unavailable, "the disk is full") }
-      applied += batch.entries.map(\.number)
-      stored[batch.incarnation] = batch.through
-    }
-  }
-
-  private func batch(_ id: Incarnation, _ after: UInt64, _ through: UInt64) -> Bytes {
-    let entries = ((after + 1)...through).map { LaneEntry(number: $0, payload: []) }
-    return LaneMessage.batch(LaneBatch(incarnation: id, after: after, through: through, entries: entries)).encode()
-  }
-
-  /// Lets the sink's tasks run until it has answered so often.
-  @LoopActor private func answers(_ pipe: Pipe, _ count: Int) async throws -> [LaneMessage] {
-    for _ in 0..<1000 where pipe.sent.count < count && pipe.failure == nil { await Task.yield() }
-    defer { pipe.sent = [] }
-    return try pipe.sent.map { try LaneMessage.decode($0) }
-  }
-
-  @Test func duplicatesAndOldSessionsHaveNoEffect() async throws {
-    try await onLoop {
-      _ = Loop.startShared()
-      let id = try #require(Incarnation(Bytes(repeating: 3, count: 16)))
-      let effect = Effect()
-      let sink = LaneSink(
-        node: "n1", lane: .status, effect: effect, logger: Logger(label: "test"), applied: Counter())
-      let old = Pipe()
-      sink.attach(old, incarnations: [id])
-      #expect(try await answers(old, 1) == [.cursors([id: 0])])
-      old.onMessage?(batch(id, 0, 2))
-      #expect(try await answers(old, 1) == [.applied(id, number: 2, refused: false)])
-      let new = Pipe()
-      sink.attach(new, incarnations: [id])
-      #expect(try await answers(new, 1) == [.cursors([id: 2])])
-      new.onMessage?(batch(id, 2, 4))
-      #expect(try await answers(new, 1) == [.applied(id, number: 4, refused: false)])
-      // The half-open session repeats what it never heard an answer to, and goes on.
-      old.onMessage?(batch(id, 0, 2))
-      old.onMessage?(batch(id, 2, 3))
-      old.onMessage?(batch(id, 3, 5))
-      #expect(
-        try await answers(old, 3) == [
-          .applied(id, number: 4, refused: false), .applied(id, number: 4, refused: false),
-          .applied(id, number: 4, refused: true),
-        ])
-      #expect(effect.applied == [1, 2, 3, 4])
-      #expect(effect.kept == [id])
-    }
-  }
-
-  @Test func whatCouldNotBeStoredIsNotAcknowledged() async throws {
-    try await onLoop {
-      _ = Loop.startShared()
-      let id = try #require(Incarnation(Bytes(repeating: 4, count: 16)))
-      let effect = Effect()
-      effect.fails = true
-      let sink = LaneSink(
-        node: "n1", lane: .readings, effect: effect, logger: Logger(label: "test"), applied: Counter())
-      let pipe = Pipe()
-      sink.attach(pipe, incarnations: [id])
-      _ = try await answers(pipe, 1)
-      pipe.onMessage?(batch(id, 0, 2))
-      #expect(try await answers(pipe, 1) == [])
-      #expect(pipe.failure?.reason == "ServiceUnavailable")
-      #expect(effect.stored[id] == nil)
     }
   }
 }

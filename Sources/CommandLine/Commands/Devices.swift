@@ -31,6 +31,7 @@ struct Readings: ClusterCommand {
     if let property { options["property"] = .string(property) }
     var table = Table(["Number", "Time", "Property", "Value", "Quality"])
     var hasHeader = false
+    var lastGap: Int64 = 0
     while true {
       let page = try await environment.api().connect(
         reference, subresource: "readings", options: options, stream: nil, caller: environment.caller)
@@ -44,11 +45,21 @@ struct Readings: ClusterCommand {
         environment.console.printText(table.text(withHeader: !hasHeader))
         hasHeader = true
       }
+      for gap in page["gaps"].array ?? [] where gap["id"].int ?? 0 > lastGap {
+        lastGap = gap["id"].int ?? 0
+        environment.console.note(Self.text(of: gap))
+      }
       guard follow else { return }
       options["after"] = page["next"].isNull ? .int(items.last?["number"].int ?? 0) : page["next"]
       options["limit"] = .int(ConnectCall.maxReadings)
       if Int64(items.count) < ConnectCall.maxReadings { try await environment.scheduler.sleep(for: Self.interval) }
     }
+  }
+
+  /// What a node let go is no reading, so it is told beside them.
+  static func text(of gap: Value) -> String {
+    "behind reading \(gap["after"].int ?? 0), \(gap["count"].int ?? 0) readings of node \(gap["node"].string ?? "") are "
+      + "missing: the node let them go (its numbers \(gap["from"].int ?? 0) to \(gap["to"].int ?? 0))"
   }
 
   static func row(_ item: Value) -> [String] {

@@ -1,0 +1,86 @@
+import Base
+import Glibc
+import Store
+
+/// Backups of the readings, beside those of the objects: taken also while the daemon runs, put back while it does not.
+///
+/// The copy holds the cursors of the nodes' lanes with the readings that they stand behind. So after a restore a node
+/// sends again what its own store still has, and what it has let go by then arrives as a gap.
+package enum ReadingsArchive {
+  /// How far the numbers go up at a restore, so that none is given twice: a client that pages by number misses nothing.
+  package static let jump: Int64 = 1_000_000_000
+
+  /// Copies the readings at `path` to the new file `backup`; answers how many there are.
+  package static func backup(from path: String, to backup: String) throws(SkerryError) -> Int64 {
+    let source = try Database.reader(path: path)
+    try source.read { () throws(SkerryError) in
+      try StoreFile.verify(source, ReadingsStore.schema)
+      let copy = try Backup(of: source, to: backup)
+      while try !copy.step(pages: -1) {}
+    }
+    let made = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
+    try made.checkStructure(full: true)
+    return try made.int("SELECT count(*) FROM readings")
+  }
+
+  /// Reads everything once and checks its structure; answers how many readings there are.
+  package static func check(path: String) throws(SkerryError) -> Int64 {
+    let database = try Database.reader(path: path)
+    try StoreFile.verify(database, ReadingsStore.schema)
+    try database.checkStructure(full: true)
+    return try database.int("SELECT count(*) FROM readings")
+  }
+
+  /// Puts a backup in place, checked in full first; the daemon must not run. What was there is kept as
+  /// `PATH.replaced`. Answers how many readings there are now.
+  package static func restore(from backup: String, to path: String) throws(SkerryError) -> Int64 {
+    let lock = try FileLock(of: path)
+    defer { withExtendedLifetime(lock) {} }
+    let source = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
+    try StoreFile.verify(source, ReadingsStore.schema)
+    try source.checkStructure(full: true)
+    let staged = path + ".restoring"
+    unlink(staged)
+    let copy = try Backup(of: source, to: staged)
+    while try !copy.step() {}
+    let database = try Database(path: staged, options: Database.Options(access: .readWrite, writeAheadLog: false))
+    let newest = max(replacedNumber(path), try number(database))
+    try database.write { () throws(SkerryError) in
+      try database.execute(
+        "INSERT OR IGNORE INTO sqlite_sequence (name, seq) SELECT 'readings', 0 WHERE NOT EXISTS "
+          + "(SELECT 1 FROM sqlite_sequence WHERE name = 'readings')")
+      try database.execute("UPDATE sqlite_sequence SET seq = \(newest + jump) WHERE name = 'readings'")
+      try database.execute("UPDATE store SET clean = 1")
+    }
+    let count = try database.int("SELECT count(*) FROM readings")
+    try moveAside(path)
+    guard rename(staged, path) == 0 else {
+      throw SkerryError(.system, "cannot name the restored readings \(path): \(String(cString: strerror(errno)))")
+    }
+    try Backup.syncDirectory(of: path)
+    return count
+  }
+
+  private static func number(_ database: Database) throws(SkerryError) -> Int64 {
+    try database.int("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'readings'")
+  }
+
+  private static func replacedNumber(_ path: String) -> Int64 {
+    guard access(path, F_OK) == 0, let old = try? Database.reader(path: path) else { return 0 }
+    return (try? number(old)) ?? 0
+  }
+
+  private static func moveAside(_ path: String) throws(SkerryError) {
+    guard access(path, F_OK) == 0 else { return }
+    let replaced = path + ".replaced"
+    guard access(replaced, F_OK) != 0 else {
+      throw SkerryError(.alreadyExists, "\(replaced) is still there from an earlier restore: move or delete it first")
+    }
+    for suffix in ["", "-wal"] where access(path + suffix, F_OK) == 0 {
+      guard rename(path + suffix, replaced + suffix) == 0 else {
+        throw SkerryError(.system, "cannot move \(path)\(suffix) aside: \(String(cString: strerror(errno)))")
+      }
+    }
+    unlink(path + "-shm")
+  }
+}

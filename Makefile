@@ -4,9 +4,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 SECONDS ?= 60
 TRAITS := --traits Devices
+MINUTES ?= 15
+SEED ?=
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test build release fmt check fuzz bench deps deps-test clean
+.PHONY: help demo test chaos build release fmt check fuzz bench deps deps-test clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -16,6 +18,9 @@ demo: deps-test build ## the main job from end to end, each step with what it ob
 
 test: deps-test $(PYTHON) ## every test; ends with the counts of passed, failed and skipped
 	scripts/test.sh
+
+chaos: deps-test build $(PYTHON) ## real daemons under random faults and load, then every check; MINUTES=15 SEED=x
+	$(PYTHON) Tests/Chaos/chaos.py --seconds "$$(( $(MINUTES) * 60 ))" --seed "$(SEED)"
 
 build: deps ## every program, for debugging
 	swift build $(TRAITS)

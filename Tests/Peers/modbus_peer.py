@@ -2,7 +2,8 @@
 """A Modbus TCP server from other hands (pymodbus) for the device tests.
 
 It prints {"port": N} once it listens, answers until its standard input ends, and appends one JSON line for each
-request that it served to --log: {"n": 1, "op": "read", "table": "holding", "address": 0, "values": [1]}.
+request that it served to --log: {"n": 1, "t": 1700000000.1, "op": "read", "table": "holding", "address": 0,
+"values": [1]}, with `t` in seconds since 1970.
 
 Holding registers   0       counts up by one at each read that touches it (wraps at 65536)
                     2, 3    float32 21.3, most significant word first
@@ -16,6 +17,7 @@ Holding registers   0       counts up by one at each read that touches it (wraps
                     20, 22  7 and 9; 21 is not there (illegal address)
                     30      answers only after --stall seconds
                     40      writable, but halves what is written to it
+                    100 …   as many as --counters says, each of which counts up at each read that touches it
 Input registers     0..9    100..109
 Coils               0..15   every third is on, writable
 Discrete inputs     0..15   every second is on
@@ -24,6 +26,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -35,7 +38,10 @@ def registers(address, values):
     return SimData(address, values=values, datatype=DataType.REGISTERS)
 
 
-def device(action):
+COUNTERS = 100
+
+
+def device(action, counters):
     holding = [
         registers(0, [0]),
         registers(2, [0x41AA, 0x6666, 0xFFFE, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 200, 0xFFFB, 0xABCD]),
@@ -45,6 +51,8 @@ def device(action):
         registers(30, [1]),
         registers(40, [0]),
     ]
+    if counters:
+        holding.append(registers(COUNTERS, [0] * counters))
     coils = [SimData(0, values=[i % 3 == 0 for i in range(16)], datatype=DataType.BITS)]
     discrete = [SimData(0, values=[i % 2 == 0 for i in range(16)], datatype=DataType.BITS)]
     inputs = [registers(0, list(range(100, 110)))]
@@ -61,6 +69,9 @@ async def serve(arguments):
         at = address - start
         if table == "holding" and written is None and address <= 0 < address + count:
             current[at] = (current[at] + 1) % 65536
+        if table == "holding" and written is None:
+            for register in range(max(address, COUNTERS), min(address + count, COUNTERS + arguments.counters)):
+                current[register - start] = (current[register - start] + 1) % 65536
         if table == "holding" and address == 30:
             await asyncio.sleep(arguments.stall)
         if table == "holding" and address == 40 and written is not None:
@@ -68,11 +79,12 @@ async def serve(arguments):
         served += 1
         if log:
             values = list(current[at : at + count]) if written is None else list(written)
-            line = {"n": served, "op": "read" if written is None else "write", "table": table}
-            log.write(json.dumps(line | {"address": address, "values": [int(v) for v in values]}) + "\n")
+            line = {"n": served, "t": round(time.time(), 3), "op": "read" if written is None else "write"}
+            line |= {"table": table, "address": address, "values": [int(v) for v in values]}
+            log.write(json.dumps(line) + "\n")
         return None
 
-    server = ModbusTcpServer(device(action), address=(arguments.host, arguments.port))
+    server = ModbusTcpServer(device(action, arguments.counters), address=(arguments.host, arguments.port))
     await server.serve_forever(background=True)
     port = server.transport.sockets[0].getsockname()[1]
     print(json.dumps({"port": port}), flush=True)
@@ -85,6 +97,7 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", help="append one JSON line a request to this file")
+    parser.add_argument("--counters", type=int, default=0)
     parser.add_argument("--stall", type=float, default=2.0)
     asyncio.run(serve(parser.parse_args()))
 

@@ -24,6 +24,8 @@ import Base
   func stopSandbox(_ id: String) async throws(SkerryError)
   func removeSandbox(_ id: String) async throws(SkerryError)
   func sandboxes() async throws(SkerryError) -> [SandboxStatus]
+  /// The sandboxes of one pod. Costs what that pod has, not what the node has.
+  func sandboxes(ofPod uid: String) async throws(SkerryError) -> [SandboxStatus]
 
   func createContainer(_ config: ContainerConfig) async throws(SkerryError)
   /// Starts a created container. One that cannot be started (its program is missing) throws, and is then exited. A
@@ -35,6 +37,8 @@ import Base
   /// Removes an exited container, its overlay and record; the log file stays until its sandbox goes.
   func removeContainer(_ id: String) async throws(SkerryError)
   func containers() async throws(SkerryError) -> [ContainerStatus]
+  /// The containers whose label `RuntimeLabels.podUID` names the pod. Costs what that pod has, not what the node has.
+  func containers(ofPod uid: String) async throws(SkerryError) -> [ContainerStatus]
 
   /// Runs a command in a running container.
   func exec(_ id: String, _ request: ExecRequest) async throws(SkerryError) -> any ExecSession
@@ -43,6 +47,12 @@ import Base
 
   /// Called on the loop when a container's state changed by itself (it exited, was killed for memory).
   var onEvent: (@LoopActor (_ containerID: String) -> Void)? { get set }
+}
+
+/// Labels that runtimes know the meaning of.
+package enum RuntimeLabels {
+  /// On every container: the uid of its pod (CRI's name for it, k8s.io/kubelet/pkg/types).
+  package static let podUID = "io.kubernetes.pod.uid"
 }
 
 package enum PullPolicy: String, Sendable {

@@ -37,6 +37,26 @@ extension RuntimeConformance {
     try await runtime.removeSandbox(sandbox.id)
   }
 
+  /// One pod's part of the listings, also after a restart, and nothing of it once it is removed.
+  package func findsWhatAPodHas() async throws {
+    let (mine, other) = (try await sandbox(), try await sandbox())
+    let container = try await started(.obeysStop, in: mine)
+    let foreign = try await started(.obeysStop, in: other)
+    for again in [false, true] {
+      if again { try await restart() }
+      let sandboxes = try await runtime.sandboxes(ofPod: mine.podUID)
+      try require(sandboxes.map(\.id) == [mine.id], "the pod's sandboxes are \(sandboxes.map(\.id))")
+      let containers = try await runtime.containers(ofPod: mine.podUID)
+      try require(containers == [try await status(container.id)], "the pod's containers are \(containers.map(\.id))")
+    }
+    try await runtime.removeSandbox(mine.id)
+    try require(try await runtime.sandboxes(ofPod: mine.podUID).isEmpty, "a removed sandbox is found by its pod")
+    try require(try await runtime.containers(ofPod: mine.podUID).isEmpty, "a removed container is found by its pod")
+    let left = try await runtime.containers(ofPod: other.podUID).map(\.id)
+    try require(left == [foreign.id], "the other pod's containers are \(left)")
+    try await runtime.removeSandbox(other.id)
+  }
+
   package func tellsOfAStartThatFailed() async throws {
     let sandbox = try await sandbox()
     let config = try await container(.isMissing, in: sandbox)

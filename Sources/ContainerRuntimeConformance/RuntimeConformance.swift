@@ -88,6 +88,7 @@ import ContainerRuntime
     try await refusesWhatCannotBe()
     try await runsCommands()
     try await removesWhatASandboxHolds()
+    try await findsWhatAPodHas()
     try await outlivesItsUser()
     try await noticesExitsWhileAway()
   }
@@ -139,7 +140,7 @@ import ContainerRuntime
     let config = ContainerConfig(
       id: fresh("container"), sandboxID: sandbox.id, name: fresh("main"), attempt: 0, image: digest,
       command: program.command, environment: world.releaseEnvironment, mounts: world.releaseMounts,
-      labels: ["app": "conformance"])
+      labels: ["app": "conformance", RuntimeLabels.podUID: sandbox.podUID])
     try await runtime.createContainer(config)
     return config
   }

@@ -116,8 +116,10 @@ import Wire
 }
 
 @Suite struct PodManagerTests {
-  private static func pod(_ uid: String, deleted: Bool = false) -> Value {
-    var metadata: Value = ["name": "p", "namespace": "a", "uid": .string(uid)]
+  private static func pod(
+    _ uid: String, name: String = "p", map: String = "c", deleted: Bool = false
+  ) -> Value {
+    var metadata: Value = ["name": .string(name), "namespace": "a", "uid": .string(uid)]
     if deleted {
       metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
       metadata["deletionGracePeriodSeconds"] = 1
@@ -125,11 +127,11 @@ import Wire
     return [
       "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
       "spec": [
-        "restartPolicy": "Always", "volumes": [["name": "v", "configMap": ["name": "c"]]],
+        "restartPolicy": "Always", "volumes": [["name": "v", "configMap": ["name": .string(map)]]],
         "containers": [
           [
             "name": "main", "image": "web:1",
-            "env": [["name": "X", "valueFrom": ["configMapKeyRef": ["name": "c", "key": "x"]]]],
+            "env": [["name": "X", "valueFrom": ["configMapKeyRef": ["name": .string(map), "key": "x"]]]],
             "volumeMounts": [["name": "v", "mountPath": "/etc/c"]],
           ]
         ],
@@ -198,6 +200,45 @@ import Wire
         Self.phase(node, "u2") == "Running" && node.recorder.gone == ["u1"]
       }
     }
+  }
+
+  @Test func aConfigMapThatChangesReachesThePodsThatUseItAlone() async throws {
+    try await onLoop {
+      let node = try Node()
+      defer { node.end() }
+      try await node.manager.start()
+      await node.join()
+      let listings = node.runtime.listings
+      for map in ["c", "d"] { await node.apply("configmaps/a/\(map)", Self.map(map, "1")) }
+      await node.apply("pods/a/p", Self.pod("u1"))
+      await node.apply("pods/a/q", Self.pod("u2", name: "q", map: "d"))
+      try await node.until("both run") { Self.phase(node, "u1") == "Running" && Self.phase(node, "u2") == "Running" }
+      let (mine, others) = (node.runtime.looks["u1"], node.runtime.looks["u2"])
+      await node.apply("configmaps/a/c", Self.map("c", "2"))
+      await node.apply("configmaps/a/unused", Self.map("unused", "1"))
+      // The pod looks again and is told of; nothing tells of the others.
+      try await node.until("the pod was looked at") { node.runtime.looks["u1"] != mine }
+      #expect(node.runtime.looks["u2"] == others)
+      // What the whole node has is asked for at its start alone.
+      #expect(node.runtime.listings == listings)
+    }
+  }
+
+  @Test func aPodFindsItsConfigMapAmongMany() async throws {
+    try await onLoop {
+      let node = try Node()
+      defer { node.end() }
+      try await node.manager.start()
+      await node.join()
+      for number in 0..<1_100 { await node.apply("configmaps/a/m\(number)", Self.map("m\(number)", "1")) }
+      await node.apply("configmaps/a/z", Self.map("z", "1"))
+      await node.apply("pods/a/p", Self.pod("u1", map: "z"))
+      try await node.until("the pod runs") { Self.phase(node, "u1") == "Running" }
+    }
+  }
+
+  private static func map(_ name: String, _ value: String) -> Value {
+    ["metadata": ["name": .string(name), "namespace": "a"], "data": ["x": .string(value)]]
   }
 
   @Test func whatNoPodNamesIsRemovedAtTheStart() async throws {

@@ -74,10 +74,15 @@ import Base
   package private(set) var calls: [String] = []
   package static let maxCalls = 10_000
 
+  /// Listings of everything, which cost what the whole node has.
+  package private(set) var listings = 0
+  /// How often each pod's containers were asked for, by its uid.
+  package private(set) var looks: [String: Int] = [:]
+
   private let scheduler: any Scheduler
   private var failures: [Operation: [SkerryError]] = [:]
-  var sandboxTable: [String: FakeSandbox] = [:]
-  var containerTable: [String: FakeContainer] = [:]
+  var sandboxTable = RecordTable<FakeSandbox>()
+  var containerTable = RecordTable<FakeContainer>()
   private var imageTable: [String: ImageStatus] = [:]
   private var nextPID: Int32 = 1000
   private var nextAddress = 2
@@ -178,7 +183,12 @@ import Base
   }
 
   package func sandboxes() async throws(SkerryError) -> [SandboxStatus] {
-    sandboxTable.values.map(\.status).sorted { $0.id < $1.id }
+    listings += 1
+    return sandboxTable.values.map(\.status).sorted { $0.id < $1.id }
+  }
+
+  package func sandboxes(ofPod uid: String) async throws(SkerryError) -> [SandboxStatus] {
+    sandboxTable[.pod(uid)].map(\.status)
   }
 
   private func stopNow(sandbox id: String) {
@@ -259,7 +269,13 @@ import Base
   }
 
   package func containers() async throws(SkerryError) -> [ContainerStatus] {
-    containerTable.values.map(\.status).sorted { $0.id < $1.id }
+    listings += 1
+    return containerTable.values.map(\.status).sorted { $0.id < $1.id }
+  }
+
+  package func containers(ofPod uid: String) async throws(SkerryError) -> [ContainerStatus] {
+    looks[uid, default: 0] += 1
+    return containerTable[.pod(uid)].map(\.status)
   }
 
   package func exec(_ id: String, _ request: ExecRequest) async throws(SkerryError) -> any ExecSession {
@@ -312,16 +328,20 @@ import Base
   }
 }
 
-struct FakeSandbox {
+struct FakeSandbox: GroupedRecord {
   var config: SandboxConfig
   var status: SandboxStatus
+  var groups: [RecordGroup] { [.pod(config.podUID)] }
 }
 
-struct FakeContainer {
+struct FakeContainer: GroupedRecord {
   var config: ContainerConfig
   var status: ContainerStatus
   var behavior = FakeRuntime.Behavior()
   var output: [FakeRuntime.Behavior.Line] = []
+  var groups: [RecordGroup] {
+    [.sandbox(config.sandboxID)] + (config.labels[RuntimeLabels.podUID].map { [.pod($0)] } ?? [])
+  }
   /// Rises when what was scheduled for this container no longer holds (a reboot).
   var life: UInt64 = 0
 }

@@ -2,7 +2,7 @@ import Base
 
 /// What is kept of a sandbox on disk. It is written, as `reserved`, before anything of it is made, so that a start
 /// after a crash knows what to take back.
-struct SandboxRecord: Sendable, Hashable {
+struct SandboxRecord: Sendable, Hashable, GroupedRecord {
   enum Phase: String, Sendable {
     /// Namespaces and addresses may have been made.
     case reserved
@@ -23,6 +23,8 @@ struct SandboxRecord: Sendable, Hashable {
   var phase: Phase
   var addresses: [String] = []
   var createdAt: WallTime
+
+  var groups: [RecordGroup] { [.pod(podUID)] }
 
   init(_ config: SandboxConfig, createdAt: WallTime) {
     id = config.id

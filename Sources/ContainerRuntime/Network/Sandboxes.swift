@@ -18,7 +18,7 @@ import Logging
   private let scheduler: any Scheduler
   private let log: Logger
   private let gates = Gates()
-  private(set) var records: [String: SandboxRecord] = [:]
+  private(set) var records = RecordTable<SandboxRecord>()
 
   init(_ layout: RuntimeLayout, tool: Tool, network: PodNetwork, scheduler: any Scheduler, log: Logger) {
     self.layout = layout
@@ -29,6 +29,7 @@ import Logging
   }
 
   var statuses: [SandboxStatus] { records.values.map { status($0) }.sorted { $0.id < $1.id } }
+  func statuses(ofPod uid: String) -> [SandboxStatus] { records[.pod(uid)].map { status($0) } }
 
   func record(_ id: String) throws(SkerryError) -> SandboxRecord {
     guard let record = records[id] else { throw SkerryError(.notFound, "there is no sandbox \(id)") }

@@ -124,18 +124,22 @@ import Logging
   }
 
   package func stopSandbox(_ id: String) async throws(SkerryError) {
-    let members = supervisor.records.values.filter { $0.sandboxID == id && $0.phase == .running }
+    let members = supervisor.records[.sandbox(id)].filter { $0.phase == .running }
     for record in members { try await supervisor.stop(record.id, grace: .zero) }
     try await sandboxStore.stop(id)
   }
 
   package func removeSandbox(_ id: String) async throws(SkerryError) {
     try await stopSandbox(id)
-    for record in supervisor.records.values where record.sandboxID == id { try await supervisor.remove(record.id) }
+    for record in supervisor.records[.sandbox(id)] { try await supervisor.remove(record.id) }
     try await sandboxStore.remove(id)
   }
 
   package func sandboxes() async throws(SkerryError) -> [SandboxStatus] { sandboxStore.statuses }
+
+  package func sandboxes(ofPod uid: String) async throws(SkerryError) -> [SandboxStatus] {
+    sandboxStore.statuses(ofPod: uid)
+  }
 
   // MARK: containers
 
@@ -161,6 +165,10 @@ import Logging
   package func removeContainer(_ id: String) async throws(SkerryError) { try await supervisor.remove(id) }
 
   package func containers() async throws(SkerryError) -> [ContainerStatus] { supervisor.statuses }
+
+  package func containers(ofPod uid: String) async throws(SkerryError) -> [ContainerStatus] {
+    supervisor.statuses(ofPod: uid)
+  }
 
   package func exec(_ id: String, _ request: ExecRequest) async throws(SkerryError) -> any ExecSession {
     let record = try supervisor.running(id, for: "a command")

@@ -22,7 +22,7 @@ import Logging
   private let log: Logger
   private let lock: DirectoryLock
   private let gates = Gates()
-  private var sandboxRecords: [String: SandboxRecord] = [:]
+  private var sandboxRecords = RecordTable<SandboxRecord>()
   private var names: Set<String> = []
 
   package var onEvent: (@LoopActor (_ containerID: String) -> Void)? {
@@ -68,7 +68,7 @@ import Logging
         (try? Records.read(layout.sandboxRecord(id))).flatMap { try? SandboxRecord($0) }
       }
     }
-    sandboxRecords = Dictionary(uniqueKeysWithValues: found.map { ($0.id, $0) })
+    for record in found { sandboxRecords[record.id] = record }
     try await supervisor.recover()
     try supervisor.begin()
   }
@@ -115,7 +115,7 @@ import Logging
   }
 
   package func stopSandbox(_ id: String) async throws(SkerryError) {
-    let members = supervisor.records.values.filter { $0.sandboxID == id && $0.phase == .running }
+    let members = supervisor.records[.sandbox(id)].filter { $0.phase == .running }
     for record in members { try await supervisor.stop(record.id, grace: .zero) }
     try await gates.with(id) { () throws(SkerryError) in
       guard var record = sandboxRecords[id], record.phase != .stopped else { return }
@@ -126,7 +126,7 @@ import Logging
 
   package func removeSandbox(_ id: String) async throws(SkerryError) {
     try await stopSandbox(id)
-    for record in supervisor.records.values where record.sandboxID == id { try await supervisor.remove(record.id) }
+    for record in supervisor.records[.sandbox(id)] { try await supervisor.remove(record.id) }
     try await gates.with(id) { () throws(SkerryError) in
       guard let record = sandboxRecords[id] else { return }
       let shared = sandboxRecords.values.contains { $0.id != id && $0.logDirectory == record.logDirectory }
@@ -141,6 +141,10 @@ import Logging
 
   package func sandboxes() async throws(SkerryError) -> [SandboxStatus] {
     sandboxRecords.values.map { status($0) }.sorted { $0.id < $1.id }
+  }
+
+  package func sandboxes(ofPod uid: String) async throws(SkerryError) -> [SandboxStatus] {
+    sandboxRecords[.pod(uid)].map { status($0) }
   }
 
   private func status(_ record: SandboxRecord) -> SandboxStatus {
@@ -189,6 +193,10 @@ import Logging
   package func removeContainer(_ id: String) async throws(SkerryError) { try await supervisor.remove(id) }
 
   package func containers() async throws(SkerryError) -> [ContainerStatus] { supervisor.statuses }
+
+  package func containers(ofPod uid: String) async throws(SkerryError) -> [ContainerStatus] {
+    supervisor.statuses(ofPod: uid)
+  }
 
   package func exec(_ id: String, _ request: ExecRequest) async throws(SkerryError) -> any ExecSession {
     let record = try supervisor.running(id, for: "a command")

@@ -4,7 +4,7 @@ import ObjectModel
 
 /// What is kept of a container on disk, written before it is made. Neither its environment nor its command is here:
 /// either may hold a secret, and both are needed only until its start.
-struct ContainerRecord: Sendable, Hashable {
+struct ContainerRecord: Sendable, Hashable, GroupedRecord {
   enum Phase: String, Sendable {
     /// Its directory stands; no process yet.
     case created
@@ -36,6 +36,8 @@ struct ContainerRecord: Sendable, Hashable {
   var startTicks: UInt64?
   var exitCode: Int32?
   var reason: String?
+
+  var groups: [RecordGroup] { [.sandbox(sandboxID)] + (labels[RuntimeLabels.podUID].map { [.pod($0)] } ?? []) }
 
   var status: ContainerStatus {
     let state: ContainerStatus.State =

@@ -20,7 +20,7 @@ import Logging
   private let random: any RandomSource
   let log: Logger
   let gates = Gates()
-  var records: [String: ContainerRecord] = [:]
+  var records = RecordTable<ContainerRecord>()
   /// What a container needs for its start and no file may hold.
   private var configs: [String: ContainerConfig] = [:]
   private var waiters: [String: [CheckedContinuation<Void, Never>]] = [:]
@@ -41,6 +41,7 @@ import Logging
   }
 
   var statuses: [ContainerStatus] { records.values.map(\.status).sorted { $0.id < $1.id } }
+  func statuses(ofPod uid: String) -> [ContainerStatus] { records[.pod(uid)].map(\.status) }
 
   func record(_ id: String) throws(SkerryError) -> ContainerRecord {
     guard let record = records[id] else { throw SkerryError(.notFound, "there is no container \(id)") }

@@ -49,7 +49,7 @@ import Wire
   }
 
   private func containers(of uid: String) async -> [ContainerStatus] {
-    ((try? await runtime.containers()) ?? []).filter { $0.labels[PodLabels.podUID] == uid }
+    (try? await runtime.containers(ofPod: uid)) ?? []
   }
 
   /// `pods/log`.
@@ -58,10 +58,11 @@ import Wire
   {
     guard let stream else { throw APIError(.badRequest, "pods/log answers on a stream") }
     let options = LogOptions(value)
-    let status = try await find(try pod(reference), options.container, previous: options.previous)
-    let runtime = runtime
+    let pod = try pod(reference)
+    let status = try await find(pod, options.container, previous: options.previous)
+    let (runtime, uid) = (runtime, pod.uid)
     let reader = LogReader(path: status.logPath, options: options, scheduler: scheduler) {
-      ((try? await runtime.containers()) ?? []).contains { $0.id == status.id && $0.isRunning }
+      ((try? await runtime.containers(ofPod: uid)) ?? []).contains { $0.id == status.id && $0.isRunning }
     }
     do throws(SkerryError) {
       try await reader.run { (bytes: Bytes) async throws(SkerryError) in

@@ -4,7 +4,7 @@ import ObjectModel
 
 /// Names under which a pod's parts are known to the runtime; everything else about them can be lost.
 package enum PodLabels {
-  package static let podUID = "io.kubernetes.pod.uid"
+  package static let podUID = RuntimeLabels.podUID
   package static let podName = "io.kubernetes.pod.name"
   package static let podNamespace = "io.kubernetes.pod.namespace"
   package static let containerName = "io.kubernetes.container.name"

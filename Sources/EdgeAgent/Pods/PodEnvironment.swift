@@ -8,12 +8,10 @@ package struct PodConfigError: Error, Sendable, Hashable {
 }
 
 /// Looks up what a pod refers to in its own namespace; nil where there is none.
-package struct PodSources: Sendable {
-  package var configMap: @Sendable (String) -> Object?
-  package var secret: @Sendable (String) -> Object?
-  package init(
-    configMap: @escaping @Sendable (String) -> Object?, secret: @escaping @Sendable (String) -> Object?
-  ) {
+package struct PodSources {
+  package var configMap: (String) -> Object?
+  package var secret: (String) -> Object?
+  package init(configMap: @escaping (String) -> Object?, secret: @escaping (String) -> Object?) {
     self.configMap = configMap
     self.secret = secret
   }

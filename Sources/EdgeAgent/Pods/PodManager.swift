@@ -34,6 +34,10 @@ import Wire
   private let reporter: any PodReporter
   private let configuration: Configuration
   private var workers: [String: PodWorker] = [:]
+  /// The uids of the workers of a pod's key: two while a pod that was made anew waits for the old one to go.
+  private var uidsByKey: [String: Set<String>] = [:]
+  /// Which workers' pods refer to a ConfigMap or Secret, by its key.
+  private var users = ReferenceIndex()
   private var observation: ObservationID?
   private var resyncTimer: TimerID?
 
@@ -68,6 +72,9 @@ import Wire
     if let observation { replica.cancelObservation(observation) }
     if let resyncTimer { scheduler.cancel(resyncTimer) }
     runtime.onEvent = nil
+    for worker in workers.values { worker.stop() }
+    workers = [:]
+    uidsByKey = [:]
   }
 
   private func takeUpPods() throws(SkerryError) {
@@ -102,7 +109,10 @@ import Wire
   private func consider(_ key: String, _ stored: StoredObject) {
     do throws(SkerryError) {
       let object = try decode(stored)
-      if let worker = workers[object.uid] { return worker.poke() }
+      if let worker = workers[object.uid] {
+        users.set(object, uid: object.uid)
+        return worker.poke()
+      }
       guard workers.count < Self.maxPods else {
         return logger.error(
           EdgeLog.podStep, "pod \(key) is not started: this node already runs its limit of \(Self.maxPods) pods")
@@ -116,6 +126,8 @@ import Wire
   private func add(_ key: String, _ object: Object) {
     let worker = PodWorker(key: key, pod: object, host: self)
     workers[object.uid] = worker
+    uidsByKey[key, default: []].insert(object.uid)
+    users.set(object, uid: object.uid)
     worker.poke()
   }
 
@@ -130,25 +142,24 @@ import Wire
   private func published(_ entries: [Entry]) {
     for entry in entries {
       if entry.key.hasPrefix("pods/") {
-        if entry.type == .deleted {
-          for worker in workers.values where worker.key == entry.key { worker.poke() }
-        } else {
+        if entry.type != .deleted {
           shown(entry)
           consider(entry.key, entry.object)
-          // A pod that was made anew under the same name: the old uid has to go.
-          for worker in workers.values where worker.key == entry.key { worker.poke() }
         }
-      } else if entry.key.hasPrefix("configmaps/") || entry.key.hasPrefix("secrets/") {
-        let namespace = entry.key.split(separator: "/", omittingEmptySubsequences: false)[1]
-        for worker in workers.values where worker.key.hasPrefix("pods/\(namespace)/") { worker.inputsChanged() }
+        // Also the old uid of a pod that was made anew under the same name: it has to go.
+        for worker in workers(entry.key) { worker.poke() }
+      } else {
+        for uid in users[entry.key] { workers[uid]?.inputsChanged() }
       }
     }
   }
 
+  private func workers(_ key: String) -> [PodWorker] { (uidsByKey[key] ?? []).compactMap { workers[$0] } }
+
   /// Somebody else may have changed what the node owns: then the worker, which is poked next, tells it again.
   private func shown(_ entry: Entry) {
     guard let bytes = entry.object.status, let status = try? CBOR.decode(bytes),
-      let worker = workers.values.first(where: { $0.key == entry.key })
+      let worker = workers(entry.key).first
     else { return }
     reporter.podShown(key: entry.key, uid: worker.uid, status: status)
   }
@@ -175,19 +186,19 @@ import Wire
   }
 
   package func sources(namespace: String) -> PodSources {
-    // Looked up now, on the loop, and handed over as values.
-    let maps = objects(prefix: "configmaps/\(namespace)/")
-    let secrets = objects(prefix: "secrets/\(namespace)/")
-    return PodSources(configMap: { maps[$0] }, secret: { secrets[$0] })
+    // Only what a pod names is read.
+    PodSources(
+      configMap: { [self] in object("configmaps/\(namespace)/\($0)") },
+      secret: { [self] in object("secrets/\(namespace)/\($0)") })
   }
 
-  private func objects(prefix: String) -> [String: Object] {
-    var found: [String: Object] = [:]
-    guard let page = try? replica.list(prefix: prefix, at: nil, after: nil, limit: 1000) else { return [:] }
-    for (key, stored) in page.objects {
-      if let object = try? decode(stored) { found[String(key.dropFirst(prefix.count))] = object }
+  /// nil if it is not there or cannot be read: either way the pod cannot have it.
+  private func object(_ key: String) -> Object? {
+    guard let stored = try? replica.read(key, at: nil) else { return nil }
+    do throws(SkerryError) { return try decode(stored) } catch {
+      logger.error(EdgeLog.podUnreadable, "\(key) in the replica cannot be read: \(error)")
+      return nil
     }
-    return found
   }
 
   package func credentials(for facts: PodFacts) -> RegistryCredentials? {
@@ -207,6 +218,9 @@ import Wire
 
   package func finished(key: String, uid: String, wasDeleted: Bool) {
     workers[uid] = nil
+    uidsByKey[key]?.remove(uid)
+    if uidsByKey[key]?.isEmpty == true { uidsByKey[key] = nil }
+    users.remove(uid: uid)
     reporter.podGone(key: key, uid: uid)
   }
 

@@ -42,8 +42,8 @@ struct ProbeCount: Sendable, Hashable {
 
 /// Runs the probes of one pod's running containers and tells its worker what they say.
 @LoopActor final class PodProbes {
-  private unowned let worker: PodWorker
-  private unowned let host: any PodHost
+  private weak var worker: PodWorker?
+  private let host: any PodHost
   private var tasks: [String: Task<Void, Never>] = [:]
 
   init(worker: PodWorker, host: any PodHost) {
@@ -95,7 +95,7 @@ struct ProbeCount: Sendable, Hashable {
   }
 
   private func hasStarted(_ container: PodFacts.Container, _ status: ContainerStatus) -> Bool {
-    container.value["startupProbe"].isNull || worker.memory.started.contains(status.id)
+    container.value["startupProbe"].isNull || worker?.memory.started.contains(status.id) == true
   }
 
   /// True when the probe has nothing more to say.
@@ -104,14 +104,14 @@ struct ProbeCount: Sendable, Hashable {
   ) -> Bool {
     switch kind {
     case "readinessProbe":
-      worker.setReady(container.name, verdict)
+      worker?.setReady(container.name, verdict)
       return false
     case "startupProbe" where verdict:
-      worker.setStarted(status.id)
+      worker?.setStarted(status.id)
       return true
     default:
       if verdict { return false }
-      worker.setUnhealthy(
+      worker?.setUnhealthy(
         status.id, "Container \(container.name) failed \(kind.dropLast(5)) probe (\(message)), will be restarted")
       return true
     }
@@ -121,7 +121,10 @@ struct ProbeCount: Sendable, Hashable {
     _ probe: Value, _ container: PodFacts.Container, _ status: ContainerStatus, _ facts: PodFacts,
     _ settings: ProbeSettings
   ) async -> (passed: Bool, message: String) {
-    let address = facts.hostNetwork ? host.hostIP : worker.observed.readySandbox?.addresses.first ?? ""
+    let address =
+      facts.hostNetwork
+      ? host.hostIP
+      : worker?.observed.readySandbox?.addresses.first ?? ""
     if let command = probe["exec"]["command"].array?.compactMap(\.string) {
       return await ProbeExec.run(host.runtime, status.id, command, settings.timeout, host.scheduler)
     }

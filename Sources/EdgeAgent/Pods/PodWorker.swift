@@ -30,7 +30,8 @@ import ObjectModel
 @LoopActor package final class PodWorker {
   package let key: String
   package let uid: String
-  private unowned let host: any PodHost
+  /// Kept, since a step that is under way outlives whoever lets the pods go; `stop` and the pod's end free it.
+  private let host: any PodHost
   private(set) var memory = PodMemory()
   private(set) var observed = PodObservation(sandboxes: [], containers: [])
   /// The object as it was last seen: what names things while the pod is going away.
@@ -73,6 +74,13 @@ import ObjectModel
     poke()
   }
 
+  /// The agent ends and leaves the pod as it is: no further step.
+  package func stop() {
+    done = true
+    if let timer { host.scheduler.cancel(timer) }
+    probes.stop()
+  }
+
   private func run() async {
     while dirty, !done {
       dirty = false
@@ -87,14 +95,14 @@ import ObjectModel
   }
 
   private func observe() async throws(SkerryError) {
-    let uid = uid
-    let sandboxes = try await host.runtime.sandboxes().filter { $0.podUID == uid }
-    let containers = try await host.runtime.containers().filter { $0.labels[PodLabels.podUID] == uid }
-    observed = PodObservation(sandboxes: sandboxes, containers: containers)
+    observed = PodObservation(
+      sandboxes: try await host.runtime.sandboxes(ofPod: uid),
+      containers: try await host.runtime.containers(ofPod: uid))
   }
 
   private func step() async throws(SkerryError) {
     try await observe()
+    if done { return }
     let pod = try host.pod(key: key, uid: uid)
     if let pod { last = pod }
     let facts = PodFacts(last)
@@ -102,6 +110,7 @@ import ObjectModel
       pod: pod, observed: observed, memory: memory, grace: facts.grace, now: host.scheduler.now,
       wall: host.scheduler.wall)
     if pod?.isBeingDeleted == false { try await refreshVolumes(facts) }
+    if done { return }
     tell(facts, present: pod != nil)
     probes.update(facts, observed)
     try await stop(plan.actions.compactMap(Self.stop))

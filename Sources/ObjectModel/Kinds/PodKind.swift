@@ -37,8 +37,9 @@ extension Kind {
 }
 
 /// The ConfigMaps and Secrets that a pod names: in volumes, in the environment, for pulling images.
-enum PodReferences {
-  static func keys(of object: Object) -> [String] {
+package enum PodReferences {
+  /// Their log keys, sorted.
+  package static func keys(of object: Object) -> [String] {
     var keys: Set<String> = []
     let namespace = object.namespace
     func add(_ resource: String, _ name: Value) {

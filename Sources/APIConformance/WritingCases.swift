@@ -171,6 +171,48 @@ extension APIConformance {
       try await admin.delete("pods", "bound", DeleteOptions(gracePeriod: 0))
       try await refused(.notFound) { () async throws(APIError) in try await admin.get("pods", "bound") }
     },
+    APIConformance("a pod is bound once, by one write that names the node and says so") { harness in
+      let admin = try await Admin(harness)
+      let pod = try await admin.create("pods", Sample.pod("p"))
+      func bind(_ target: Value, uid: String, _ name: String = "p") async throws(APIError) -> Object {
+        try await admin.update(
+          "pods", Object(["metadata": ["name": .string(name), "uid": .string(uid)], "target": target]),
+          subresource: "binding")
+      }
+      let list = try await admin.list(ListOptions(resource: "pods", namespace: "default"))
+      let reader = Reader(
+        try await admin.watch(WatchOptions(resource: "pods", namespace: "default", after: list.revision)))
+      try await refused(.invalid) { () async throws(APIError) in try await bind([:], uid: pod.uid) }
+      try await refused(.invalid) { () async throws(APIError) in
+        try await bind(["kind": "Rack", "name": "n1"], uid: pod.uid)
+      }
+      try await refused(.conflict) { () async throws(APIError) in try await bind(["name": "n1"], uid: "another") }
+      try await refused(.notFound) { () async throws(APIError) in
+        try await bind(["name": "n1"], uid: pod.uid, "none")
+      }
+      let bound = try await bind(["kind": "Node", "name": "n1"], uid: pod.uid)
+      try equal(bound.spec["nodeName"], "n1")
+      let condition = Conditions.get(bound.status, "PodScheduled")
+      try equal(condition?.isTrue, true, "PodScheduled")
+      try equal(bound.status["phase"], pod.status["phase"], "the rest of the status")
+      let error = try await refused(.conflict) { () async throws(APIError) in
+        try await bind(["kind": "Node", "name": "n2"], uid: pod.uid)
+      }
+      try check(error.message.contains("pod default/p is already assigned to node \"n1\""), error.message)
+      let seen = try await reader.take(1)
+      try equal(seen[0].position, bound.resourceVersion, "the revision of the only write")
+      try equal(try seen[0].object?.decoded().status, bound.status)
+      reader.cursor.cancel()
+      // Nobody but who schedules may: neither who edits nor the node itself.
+      for (group, node) in [(Caller.editGroup, nil), (Caller.nodesGroup, "n1")] {
+        let caller = Caller(user: "x", groups: [group], node: node, origin: .network)
+        let api = try await harness.api(caller)
+        try await refused(.forbidden) { () async throws(APIError) in
+          try await api.update(
+            admin.reference("pods", "p"), object: ["target": ["name": "n1"]], subresource: "binding", caller: caller)
+        }
+      }
+    },
     APIConformance("a namespace is terminated first, takes nothing new, and goes when it is finalized") { harness in
       let admin = try await Admin(harness)
       let made = try await admin.create("namespaces", ["metadata": ["name": "team"]], namespace: "")

@@ -78,7 +78,7 @@ import ObjectModel
     case .create, .update, .patch, .delete:
       // What nodes and their agents say of themselves is not for clients to write.
       let resource = request.reference.resource
-      if resource == Node.resource || request.subresource == "finalize" { return false }
+      if resource == Node.resource || ["finalize", "binding"].contains(request.subresource) { return false }
       return !(resource == Lease.resource && request.reference.namespace == Lease.nodeNamespace)
     }
   }

@@ -9,7 +9,7 @@ extension APIServer {
   ) throws(APIError) -> PreparedWrite {
     let kind = try kind(reference.resource)
     try check(reference, kind)
-    try check(subresource, kind)
+    try check(subresource, kind, isPatch: false)
     let stored = try stored(reference.key)
     let asked = try request(.update, reference, subresource, stored: stored, object: Object(value))
     try authorize(asked, caller)
@@ -17,6 +17,7 @@ extension APIServer {
       guard kind.createsOnUpdate, subresource.isEmpty else { throw Failures.notFound(kind, reference.name) }
       return try prepareCreate(resource: reference.resource, namespace: reference.namespace, value, caller)
     }
+    if subresource == "binding" { return try prepareBinding(reference, kind, stored, value) }
     return try prepareChange(reference, kind, stored, stored.decoded(), value, subresource)
   }
 
@@ -25,7 +26,7 @@ extension APIServer {
   ) throws(APIError) -> PreparedWrite {
     let kind = try kind(reference.resource)
     try check(reference, kind)
-    try check(subresource, kind)
+    try check(subresource, kind, isPatch: true)
     let stored = try stored(reference.key)
     try authorize(try request(.patch, reference, subresource, stored: stored), caller)
     guard let stored else { throw Failures.notFound(kind, reference.name) }
@@ -54,11 +55,12 @@ extension APIServer {
     }
   }
 
-  private func check(_ subresource: String, _ kind: Kind) throws(APIError) {
+  private func check(_ subresource: String, _ kind: Kind, isPatch: Bool) throws(APIError) {
     switch subresource {
     case "": return
     case "status" where kind.hasStatus: return
     case "finalize" where kind.kind == "Namespace": return
+    case "binding" where kind.resource == Pod.resource && !isPatch: return
     default: throw Failures.unknownResource("\(kind.resource)/\(subresource)")
     }
   }

@@ -43,6 +43,8 @@ package struct Cluster {
   private(set) var imageNumbers: [String: Int32] = [:]
   private(set) var imageNodes: [Int32: Int] = [:]
   private(set) var images: ContiguousArray<[HeldImage]> = []
+  /// Where pods are that others ask about.
+  private(set) var podIndex = PodIndex()
   /// Rises with every change that may alter which nodes a selector or an affinity matches.
   private(set) var labelsVersion: UInt64 = 0
   /// Zones so far, and the empty one.
@@ -181,10 +183,34 @@ package struct Cluster {
       let count = (takenPorts[slot][port] ?? 0) + Int(sign)
       takenPorts[slot][port] = count == 0 ? nil : count
     }
+    podIndex.count(demand, slot, by: Int32(sign))
     // A pod on its way out holds its resources, but its replacement belongs where it leaves a gap.
     guard !demand.owner.isEmpty, !demand.isBeingDeleted else { return }
     let count = (spread[demand.owner]?[slot] ?? 0) + Int32(sign)
     spread[demand.owner, default: [:]][slot] = count == 0 ? nil : count
     if spread[demand.owner]?.isEmpty == true { spread[demand.owner] = nil }
+  }
+
+  // MARK: Pods that others ask about
+
+  /// Labels of a namespace, by which affinities may select; nil: it is gone.
+  package mutating func setNamespace(_ name: String, labels: [String: String]?) {
+    podIndex.setNamespace(name, labels: labels)
+  }
+
+  /// Keeps up the counts that a decision on such a pod needs, instead of counting all pods at each decision.
+  package mutating func prepare(for demand: PodDemand) {
+    for query in demand.rules?.queries ?? [] where !podIndex.use(query) { podIndex.track(query, count(query)) }
+  }
+
+  /// The pods that match, by slot.
+  func counts(_ query: PodQuery) -> PodIndex.Counts { podIndex.counts(query) ?? count(query) }
+
+  private func count(_ query: PodQuery) -> PodIndex.Counts {
+    var counts: PodIndex.Counts = [:]
+    for pod in placed.values where query.matches(pod.demand, podIndex.namespaceLabels) {
+      if let slot = slotByName[pod.node] { counts[slot, default: 0] += 1 }
+    }
+    return counts
   }
 }

@@ -11,6 +11,11 @@ extension Cluster {
     case ports
     case tooManyPods
     case insufficient(String)
+    case spread
+    case spreadLabel
+    case podAffinity
+    case podAntiAffinity
+    case existingAntiAffinity
 
     package var text: String {
       switch self {
@@ -21,6 +26,11 @@ extension Cluster {
       case .ports: "node(s) didn't have free ports for the requested pod ports"
       case .tooManyPods: "Too many pods"
       case .insufficient(let resource): "Insufficient \(resource)"
+      case .spread: "node(s) didn't match pod topology spread constraints"
+      case .spreadLabel: "node(s) didn't match pod topology spread constraints (missing required label)"
+      case .podAffinity: "node(s) didn't match pod affinity rules"
+      case .podAntiAffinity: "node(s) didn't match pod anti-affinity rules"
+      case .existingAntiAffinity: "node(s) didn't satisfy existing pods anti-affinity rules"
       }
     }
   }
@@ -51,14 +61,15 @@ extension Cluster {
     return !look.hasPorts || portsAreFree(demand, slot)
   }
 
-  private func isAdmitted(_ demand: PodDemand, _ slot: Int) -> Bool {
+  /// Whether the pod tolerates what keeps others off the node.
+  func isAdmitted(_ demand: PodDemand, _ slot: Int) -> Bool {
     guard let node = nodes[slot] else { return false }
     if node.isUnschedulable, !Self.tolerates(demand, NodeRecord.unschedulableTaint) { return false }
     return node.hardTaints.allSatisfy { Self.tolerates(demand, $0) }
   }
 
   /// Everything that the first failing filter has against the node, in kube-scheduler's order of filters; empty if
-  /// the pod fits.
+  /// the pod fits as far as the node itself goes. What other pods have against it is `Placement`'s.
   package func refusals(_ demand: PodDemand, node name: String) -> [Refusal] {
     guard let slot = slotByName[name] else { return [.nodeName] }
     return refusals(demand, slot)

@@ -38,6 +38,7 @@ package struct PodDemand: Informed, Hashable {
 
   package var key: ObjectKey
   package var uid: String
+  package var labels: [String: String]
   /// Empty while it is not bound.
   package var nodeName: String
   package var isTerminal: Bool
@@ -56,6 +57,8 @@ package struct PodDemand: Informed, Hashable {
   /// nil: no required affinity. Otherwise one of the terms must match.
   package var requiredTerms: [NodeSelectorTerm]?
   package var preferredTerms: [Preferred]
+  /// What it asks of other pods; nil for most.
+  package var rules: PodRules?
   package var tolerations: [Toleration]
   package var hostPorts: [PodSpec.HostPort]
   package var images: [String]
@@ -80,6 +83,7 @@ package struct PodDemand: Informed, Hashable {
     let spec = pod.spec
     self.key = key
     uid = object.uid
+    labels = object.labels
     nodeName = spec.nodeName
     isTerminal = pod.isTerminal
     isBeingDeleted = object.isBeingDeleted
@@ -95,6 +99,7 @@ package struct PodDemand: Informed, Hashable {
     preferredTerms = (affinity["preferredDuringSchedulingIgnoredDuringExecution"].array ?? []).map {
       Preferred(weight: $0["weight"].int ?? 0, term: NodeSelectorTerm($0["preference"]))
     }
+    rules = PodRules(object.spec, labels: object.labels, namespace: key.namespace)
     tolerations = spec.tolerations
     hostPorts = spec.hostPorts
     images = spec.containers.map { ImageName.normalised($0.image) }

@@ -28,6 +28,7 @@ import ObjectModel
   private let limits: Limits
   private let pods: Informer<PodDemand>
   private let nodes: Informer<NodeRecord>
+  private let namespaces: Informer<NamespaceLabels>
   private let events: EventRecorder
   private let bound: Counter
   private let refused: Counter
@@ -64,6 +65,7 @@ import ObjectModel
     }
     pods = informer(Pod.resource)
     nodes = informer(Node.resource)
+    namespaces = informer(Namespace.resource)
     events = EventRecorder(
       api: api, caller: .controller("scheduler"), component: "default-scheduler", scheduler: scheduler,
       metrics: metrics, logger: logger)
@@ -76,13 +78,18 @@ import ObjectModel
   package func start() {
     nodes.onChange { [weak self] _, old, new in self?.nodeChanged(old, new) }
     pods.onChange { [weak self] _, old, new in self?.podChanged(old, new) }
+    namespaces.onChange { [weak self] _, old, new in self?.namespaceChanged(old, new) }
     nodes.start()
+    namespaces.start()
     pods.start()
-    nodes.whenSynced { [weak self] in
-      self?.pods.whenSynced { [weak self] in
-        self?.running = true
-        self?.checkStale()
-        self?.wantTurn()
+    var missing = 3
+    for informer: any InformerProgress in [nodes, namespaces, pods] {
+      informer.whenSynced { [weak self] in
+        missing -= 1
+        guard missing == 0, let self, !self.stopped else { return }
+        self.running = true
+        self.checkStale()
+        self.wantTurn()
       }
     }
   }
@@ -92,6 +99,7 @@ import ObjectModel
     running = false
     for timer in [turn, dueTimer, staleTimer] { if let timer { scheduler.cancel(timer) } }
     pods.stop()
+    namespaces.stop()
     nodes.stop()
     events.stop()
   }
@@ -110,6 +118,19 @@ import ObjectModel
     changed()
   }
 
+  private func namespaceChanged(_ old: NamespaceLabels?, _ new: NamespaceLabels?) {
+    guard let name = (new ?? old)?.name else { return }
+    cluster.setNamespace(name, labels: new?.labels)
+    // Terms may select by them.
+    if old?.labels != new?.labels { podsMoved() }
+  }
+
+  /// Pods that ask something of others may fit now.
+  private func podsMoved() {
+    queue.podsChanged(now: scheduler.now)
+    wantTurn()
+  }
+
   private func podChanged(_ old: PodDemand?, _ new: PodDemand?) {
     guard let new, !new.isTerminal else {
       guard let gone = new ?? old else { return }
@@ -122,6 +143,9 @@ import ObjectModel
       assumed.remove(new.uid)
       queue.remove(new.key)
       cluster.place(new, on: new.nodeName)
+      if old?.nodeName != new.nodeName || old?.labels != new.labels || old?.isBeingDeleted != new.isBeingDeleted {
+        podsMoved()
+      }
     } else if !new.wantsNode {
       queue.remove(new.key)
     } else if !assumed.contains(new.uid) {
@@ -158,6 +182,7 @@ import ObjectModel
     guard running else { return }
     var decided: [Decided] = []
     while decided.count < limits.podsPerTurn, let demand = queue.take(now: scheduler.now) {
+      cluster.prepare(for: demand)
       let outcome = scheduling.decide(demand, cluster, random: random)
       switch outcome {
       case .node(let name):
@@ -169,6 +194,10 @@ import ObjectModel
         queue.refuse(demand.key, now: scheduler.now)
       }
       decided.append(Decided(demand: demand, outcome: outcome))
+    }
+    // What was just placed may be what those that were refused ask for.
+    if decided.contains(where: { if case .node = $0.outcome { true } else { false } }) {
+      queue.podsChanged(now: scheduler.now)
     }
     waitForDue()
     guard !decided.isEmpty else { return }
@@ -200,14 +229,12 @@ import ObjectModel
     for one in decided {
       switch one.outcome {
       case .node(let name):
-        // The condition first: once the node is named, the status is its node's to write.
-        items.append(BindingPatch.condition(one.demand, message: nil, now: scheduler.wall))
-        items.append(BindingPatch.binding(one.demand, node: name))
-        decisive += [nil, one]
+        items.append(SchedulingWrite.binding(one.demand, node: name))
+        decisive.append(one)
       case .unschedulable(let message):
         events.record(one.demand.subject, .warning, reason: "FailedScheduling", message: message)
         guard one.demand.unscheduledMessage != message else { continue }
-        items.append(BindingPatch.condition(one.demand, message: message, now: scheduler.wall))
+        items.append(SchedulingWrite.unschedulable(one.demand, message: message, now: scheduler.wall))
         decisive.append(nil)
       }
     }
@@ -250,6 +277,18 @@ import ObjectModel
   }
 }
 
+/// What the scheduler keeps of a namespace.
+struct NamespaceLabels: Informed {
+  let name: String
+  let uid: String
+  let labels: [String: String]
+
+  init(stored: APIObject) throws(SkerryError) {
+    let object = try stored.decoded()
+    (name, uid, labels) = (object.name, object.uid, object.labels)
+  }
+}
+
 extension PodDemand {
   var subject: EventSubject {
     EventSubject(apiVersion: "v1", kind: "Pod", namespace: key.namespace, name: key.name, uid: uid)
@@ -257,23 +296,24 @@ extension PodDemand {
 }
 
 /// The writes that a decision becomes. Each names the uid, so that it never hits a pod that was made again.
-enum BindingPatch {
+enum SchedulingWrite {
+  /// One write names the node and says that the pod is scheduled.
   static func binding(_ demand: PodDemand, node: String) -> BatchItem {
-    .patch(
-      demand.key.reference(in: Pod.resource), type: .merge,
-      patch: ["metadata": ["uid": .string(demand.uid)], "spec": ["nodeName": .string(node)]], subresource: "")
+    .update(
+      demand.key.reference(in: Pod.resource),
+      object: [
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": ["name": .string(demand.key.name), "uid": .string(demand.uid)],
+        "target": ["kind": "Node", "name": .string(node)],
+      ], subresource: "binding")
   }
 
-  /// PodScheduled: true, or false with what kube-scheduler would say.
-  static func condition(_ demand: PodDemand, message: String?, now: WallTime) -> BatchItem {
-    var condition: Value = [
-      "type": "PodScheduled", "status": message == nil ? "True" : "False",
+  /// PodScheduled is false, with what kube-scheduler would say.
+  static func unschedulable(_ demand: PodDemand, message: String, now: WallTime) -> BatchItem {
+    let condition: Value = [
+      "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": .string(message),
       "lastTransitionTime": .string(Timestamp.format(now)),
     ]
-    if let message {
-      condition["reason"] = "Unschedulable"
-      condition["message"] = .string(message)
-    }
     return .patch(
       demand.key.reference(in: Pod.resource), type: .merge,
       patch: [

@@ -10,6 +10,8 @@ package struct Scheduling {
     package var affinity: Int64 = 2
     package var hostSpread: Int64 = 3
     package var zoneSpread: Int64 = 2
+    package var podAffinity: Int64 = 2
+    package var topologySpread: Int64 = 2
     package var leastAllocated: Int64 = 1
     package var balanced: Int64 = 1
     package var imageLocality: Int64 = 1
@@ -34,6 +36,7 @@ package struct Scheduling {
   private var hostCounts: ContiguousArray<Int64> = []
   private var zoneCounts: ContiguousArray<Int64> = []
   private var affinities = AffinityCache()
+  private var topologies = TopologyCache()
 
   package init() {}
 
@@ -46,10 +49,11 @@ package struct Scheduling {
   }
 
   package mutating func decide(_ demand: PodDemand, _ cluster: Cluster, random: any RandomSource) -> Outcome {
-    findFeasible(demand, cluster)
-    guard !feasible.isEmpty else { return .unschedulable(Self.explain(demand, cluster)) }
+    let placement = placement(demand, cluster)
+    findFeasible(demand, cluster, placement)
+    guard !feasible.isEmpty else { return .unschedulable(Self.explain(demand, cluster, placement)) }
     guard feasible.count > 1 else { return name(feasible[0], cluster) }
-    score(demand, cluster)
+    score(demand, cluster, placement)
     var (best, ties): (Int, UInt64) = (0, 1)
     for index in 1..<feasible.count {
       if scores[index] > scores[best] {
@@ -68,8 +72,22 @@ package struct Scheduling {
     return .node(node.name)
   }
 
+  /// nil if neither the pod nor those that are placed ask anything of each other, which costs next to nothing.
+  private mutating func placement(_ demand: PodDemand, _ cluster: Cluster) -> Placement? {
+    guard demand.rules != nil || cluster.podIndex.hasSay else { return nil }
+    affinities.begin(demand, cluster)
+    // Taken out while they are used, so that neither is copied.
+    var known = AffinityCache()
+    swap(&known, &affinities)
+    defer { swap(&known, &affinities) }
+    return Placement(demand, cluster, &topologies) { constraint, slot in
+      (constraint.ignoresAffinity || known.matches(demand, cluster, slot))
+        && (!constraint.honorsTaints || cluster.isAdmitted(demand, slot))
+    }
+  }
+
   /// Looks from where the last decision stopped, so that all nodes get their turn.
-  private mutating func findFeasible(_ demand: PodDemand, _ cluster: Cluster) {
+  private mutating func findFeasible(_ demand: PodDemand, _ cluster: Cluster, _ placement: Placement?) {
     feasible.removeAll(keepingCapacity: true)
     let count = cluster.slots.count
     guard count > 0 else { return }
@@ -79,7 +97,11 @@ package struct Scheduling {
     if start >= count { start = 0 }
     var slot = start
     for _ in 0..<count {
-      if cluster.fits(demand, look, slot), affinities.matches(demand, cluster, slot) { feasible.append(slot) }
+      if cluster.fits(demand, look, slot), affinities.matches(demand, cluster, slot),
+        placement?.refusal(slot) == nil
+      {
+        feasible.append(slot)
+      }
       slot = slot + 1 == count ? 0 : slot + 1
       if feasible.count == goal { break }
     }
@@ -87,11 +109,13 @@ package struct Scheduling {
   }
 
   /// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {k: v}.`
-  package static func explain(_ demand: PodDemand, _ cluster: Cluster) -> String {
+  static func explain(_ demand: PodDemand, _ cluster: Cluster, _ placement: Placement?) -> String {
     guard cluster.nodeCount > 0 else { return "no nodes available to schedule pods" }
     var counts: [Cluster.Refusal: Int] = [:]
     for slot in cluster.slots.indices where cluster.slots[slot].isUsed {
-      for refusal in cluster.refusals(demand, slot) { counts[refusal, default: 0] += 1 }
+      let refusals = cluster.refusals(demand, slot)
+      for refusal in refusals { counts[refusal, default: 0] += 1 }
+      if refusals.isEmpty, let refusal = placement?.refusal(slot) { counts[refusal, default: 0] += 1 }
     }
     let reasons = counts.map { "\($0.value) \($0.key.text)" }.sorted()
     return "0/\(cluster.nodeCount) nodes are available: \(reasons.joined(separator: ", "))."
@@ -101,12 +125,14 @@ package struct Scheduling {
 // MARK: Scores, each 0 to 100 for every feasible node
 
 extension Scheduling {
-  private mutating func score(_ demand: PodDemand, _ cluster: Cluster) {
+  private mutating func score(_ demand: PodDemand, _ cluster: Cluster, _ placement: Placement?) {
     scores.removeAll(keepingCapacity: true)
     for slot in feasible { scores.append(resources(demand, cluster, slot)) }
     addTaints(demand, cluster)
     addAffinity(demand, cluster)
-    addSpread(demand, cluster)
+    // Who says how to spread is spread so and not otherwise.
+    if demand.rules?.spread.isEmpty ?? true { addSpread(demand, cluster) }
+    if let placement { addPlacement(placement) }
     addImages(demand, cluster)
   }
 
@@ -159,6 +185,28 @@ extension Scheduling {
       raw.append(max(0, sum))
     }
     add(weights.affinity, reversed: false)
+  }
+
+  /// What other pods draw this one to, from the worst node's 0 to the best one's 100; and the wished spread.
+  private mutating func addPlacement(_ placement: Placement) {
+    if placement.hasDraws {
+      raw.removeAll(keepingCapacity: true)
+      for slot in feasible { raw.append(placement.draw(slot)) }
+      let (least, most) = (raw.min() ?? 0, raw.max() ?? 0)
+      if most > least {
+        for index in raw.indices {
+          scores[index] += (raw[index] - least) * 100 / (most - least) * weights.podAffinity
+        }
+      }
+    }
+    guard placement.hasSoftSpread else { return }
+    raw.removeAll(keepingCapacity: true)
+    for slot in feasible { raw.append(placement.crowding(slot) ?? -1) }
+    guard let most = raw.max(), most >= 0, let least = raw.lazy.filter({ $0 >= 0 }).min() else { return }
+    for index in raw.indices where raw[index] >= 0 {
+      let share = most == 0 ? 100 : (most + least - raw[index]) * 100 / most
+      scores[index] += share * weights.topologySpread
+    }
   }
 
   /// Fewer pods of the same owner on the host and in its zone are better.

@@ -41,6 +41,8 @@ package struct SchedulingQueue {
   private var ready = MinHeap<Ready>()
   private var due = MinHeap<Due>()
   private var refused: Set<ObjectKey> = []
+  /// Those of them that ask something of other pods.
+  private var refusedWithRules: Set<ObjectKey> = []
   private var sequence: UInt64 = 0
 
   package init() {}
@@ -68,6 +70,7 @@ package struct SchedulingQueue {
   package mutating func remove(_ key: ObjectKey) {
     entries[key] = nil
     refused.remove(key)
+    refusedWithRules.remove(key)
   }
 
   /// The next pod, which is then in the caller's hand until `refuse`, `retry` or `remove`.
@@ -90,6 +93,7 @@ package struct SchedulingQueue {
     entry.place = .refused(since: now)
     entries[key] = entry
     refused.insert(key)
+    if entry.demand.rules != nil { refusedWithRules.insert(key) }
   }
 
   /// Binding failed: comes back after its backoff.
@@ -105,6 +109,13 @@ package struct SchedulingQueue {
     guard !refused.isEmpty else { return }
     for key in refused { wake(key, now: now, keepingSet: true) }
     refused.removeAll(keepingCapacity: true)
+    refusedWithRules.removeAll(keepingCapacity: true)
+  }
+
+  /// Pods came to nodes or changed their labels, which lets in only those that ask for pods beside them, or for a spread.
+  package mutating func podsChanged(now: Instant) {
+    guard !refusedWithRules.isEmpty else { return }
+    for key in refusedWithRules { wake(key, now: now) }
   }
 
   /// Looks again at what was refused long ago, lest a change that nobody thought of leaves it waiting for ever.
@@ -119,7 +130,10 @@ package struct SchedulingQueue {
 
   private mutating func wake(_ key: ObjectKey, now: Instant, keepingSet: Bool = false) {
     guard let entry = entries[key] else { return }
-    if !keepingSet { refused.remove(key) }
+    if !keepingSet {
+      refused.remove(key)
+      refusedWithRules.remove(key)
+    }
     if entry.notBefore <= now { makeReady(key) } else { postpone(key) }
   }
 

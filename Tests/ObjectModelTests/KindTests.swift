@@ -52,6 +52,43 @@ import Testing
   ])
   func pullPolicies(_ image: String, _ policy: String) { #expect(PodDefaults.pullPolicy(of: image) == policy) }
 
+  @Test func checksWhatPodsAskOfPods() throws {
+    let near = "spec.affinity.podAffinity"
+    let terms = "requiredDuringSchedulingIgnoredDuringExecution"
+    let wishes = "preferredDuringSchedulingIgnoredDuringExecution"
+    let spec = """
+      {"containers":[{"name":"c","image":"i"}],"affinity":{"podAffinity":{"\(terms)":[{"labelSelector":{}}],
+      "\(wishes)":[{"weight":101,"podAffinityTerm":{"topologyKey":"a b","labelSelector":
+      {"matchExpressions":[{"key":"x","operator":"Like"}]}}}]},"podAntiAffinity":{"\(terms)":[{"topologyKey":"zone"}]}},
+      "topologySpreadConstraints":[{"maxSkew":0,"topologyKey":"zone","whenUnsatisfiable":"ScheduleAnyway","minDomains":2},
+      {"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"ScheduleAnyway","nodeTaintsPolicy":"Maybe"},
+      {"maxSkew":1,"whenUnsatisfiable":"Never"}]}
+      """
+    let found = try problems(.pod, #"{"metadata":{"name":"p","namespace":"d"},"spec":\#(spec)}"#)
+    let qualified = Names.qualifiedName("a b").map {
+      "\(near).\(wishes)[0].podAffinityTerm.topologyKey: Invalid value: \"a b\": \($0)"
+    }
+    let selector = found.filter { $0.hasPrefix("\(near).\(wishes)[0].podAffinityTerm.labelSelector: Invalid value: ") }
+    #expect(selector.count == 1 && selector[0].hasSuffix("\"Like\" is not a valid label selector operator"))
+    #expect(
+      found.filter { !selector.contains($0) }
+        == [
+          "\(near).\(terms)[0].topologyKey: Required value: can not be empty",
+          "\(near).\(wishes)[0].weight: Invalid value: 101: must be in the range 1-100",
+        ] + qualified + [
+          "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+          "spec.topologySpreadConstraints[0].minDomains: Invalid value: 2: "
+            + "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway",
+          "spec.topologySpreadConstraints[1].{topologyKey, whenUnsatisfiable}: "
+            + "Duplicate value: \"{zone, ScheduleAnyway}\"",
+          "spec.topologySpreadConstraints[1].nodeTaintsPolicy: Unsupported value: \"Maybe\": "
+            + "supported values: \"Honor\", \"Ignore\"",
+          "spec.topologySpreadConstraints[2].topologyKey: Required value: can not be empty",
+          "spec.topologySpreadConstraints[2].whenUnsatisfiable: Unsupported value: \"Never\": "
+            + "supported values: \"DoNotSchedule\", \"ScheduleAnyway\"",
+        ])
+  }
+
   @Test func saysWhatIsWrongAsKubernetesDoes() throws {
     #expect(
       try problems(

@@ -81,8 +81,24 @@ enum PodShape {
     "nodeAffinity": .object([
       "requiredDuringSchedulingIgnoredDuringExecution": .object(["nodeSelectorTerms": .list(nodeTerm)]),
       "preferredDuringSchedulingIgnoredDuringExecution": .list(.object(["weight": .int, "preference": nodeTerm])),
-    ])
+    ]),
+    "podAffinity": podAffinity, "podAntiAffinity": podAffinity,
   ])
+  private static let podTerm = Shape.object([
+    "labelSelector": .selector, "namespaceSelector": .selector, "namespaces": .strings, "topologyKey": .string,
+    "matchLabelKeys": .strings, "mismatchLabelKeys": .strings,
+  ])
+  private static let podAffinity = Shape.object([
+    "requiredDuringSchedulingIgnoredDuringExecution": .list(podTerm),
+    "preferredDuringSchedulingIgnoredDuringExecution": .list(
+      .object(["weight": .int, "podAffinityTerm": podTerm])),
+  ])
+  private static let spread = Shape.list(
+    .object([
+      "labelSelector": .selector, "topologyKey": .string, "maxSkew": .int, "minDomains": .int,
+      "whenUnsatisfiable": .string, "nodeAffinityPolicy": .string, "nodeTaintsPolicy": .string,
+      "matchLabelKeys": .strings,
+    ]))
   private static let security = Shape.object([
     "runAsUser": .int, "runAsGroup": .int, "runAsNonRoot": .bool, "fsGroup": .int, "supplementalGroups": .list(.int),
     "sysctls": .list(.object(["name": .string, "value": .string])),
@@ -96,7 +112,8 @@ enum PodShape {
     "automountServiceAccountToken": .bool, "nodeName": .string, "hostNetwork": .bool, "hostPID": .bool,
     "hostIPC": .bool, "shareProcessNamespace": .bool, "securityContext": security,
     "imagePullSecrets": .list(.object(["name": .string])), "hostname": .string, "subdomain": .string,
-    "affinity": affinity, "schedulerName": .string, "priority": .int, "priorityClassName": .string,
+    "affinity": affinity, "topologySpreadConstraints": spread, "schedulerName": .string, "priority": .int,
+    "priorityClassName": .string,
     "enableServiceLinks": .bool, "preemptionPolicy": .string, "overhead": .quantities,
     "tolerations": .list(
       .object([

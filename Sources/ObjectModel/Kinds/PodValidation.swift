@@ -34,6 +34,9 @@ enum PodValidation {
     }
     tolerations(value, at: path, into: &errors)
     affinity(value["affinity"], at: "\(path).affinity", into: &errors)
+    PlacementValidation.podAffinity(value["affinity"], at: "\(path).affinity", into: &errors)
+    PlacementValidation.spread(
+      value["topologySpreadConstraints"], at: "\(path).topologySpreadConstraints", into: &errors)
   }
 
   private static func containers(

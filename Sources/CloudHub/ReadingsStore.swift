@@ -251,6 +251,8 @@ import Wire
       }
       return nil
     } catch {
+      // The transaction took new names back, and their ids may go to other names.
+      writer.ids = [:]
       return error
     }
   }

@@ -35,6 +35,13 @@ import Sync
     var payload: Bytes
   }
 
+  /// What the cloud has applied.
+  private struct Forgotten: Sendable {
+    var lane: Lane
+    var age: Int64
+    var through: UInt64
+  }
+
   /// The writer's connection. Confined to `driver` after `init` (the reason for `@unchecked Sendable`).
   private final class Writer: @unchecked Sendable {
     let file: StoreFile
@@ -61,7 +68,7 @@ import Sync
   private var next: [Lane: UInt64] = [:]
   private var pending: [Pending] = []
   private var writing = false
-  private var forgetting: [(lane: Lane, age: Int64, through: UInt64)] = []
+  private var forgetting: [Forgotten] = []
 
   /// The incarnation that new entries are written under.
   package let current: Incarnation
@@ -132,7 +139,7 @@ import Sync
   /// The cloud has applied everything through `number`.
   package func forget(_ lane: Lane, _ incarnation: Incarnation, through number: UInt64) {
     guard let age = ages[incarnation] else { return }
-    forgetting.append((lane, age, number))
+    forgetting.append(Forgotten(lane: lane, age: age, through: number))
     if incarnation != current, number >= newest[lane]?[incarnation] ?? 0 { newest[lane]?[incarnation] = nil }
     write()
   }
@@ -145,8 +152,12 @@ import Sync
     return statement.uint(0)
   }
 
+  /// Ends after what is queued, and closes the file in order.
   package func close() {
     driver.stop()
+    do throws(SkerryError) { try writer.file.close() } catch {
+      // The file is whole all the same; the next start checks it, as after a kill.
+    }
   }
 
   // MARK: Writing
@@ -162,19 +173,19 @@ import Sync
     let writer = writer
     driver.run { [self] in
       let error = Self.commit(writer, batch, gone, age: age)
-      spawn { self.wrote(batch, error) }
+      spawn { self.wrote(batch, gone, error) }
     }
   }
 
   private nonisolated static func commit(
-    _ writer: Writer, _ batch: [Pending], _ gone: [(lane: Lane, age: Int64, through: UInt64)], age: Int64
+    _ writer: Writer, _ batch: [Pending], _ gone: [Forgotten], age: Int64
   ) -> SkerryError? {
     do throws(SkerryError) {
       try writer.file.database.write { () throws(SkerryError) in
-        for (lane, age, through) in gone {
-          writer.forget.bind(1, lane.rawValue)
-          writer.forget.bind(2, age)
-          writer.forget.bind(3, through)
+        for entry in gone {
+          writer.forget.bind(1, entry.lane.rawValue)
+          writer.forget.bind(2, entry.age)
+          writer.forget.bind(3, entry.through)
           try writer.forget.run()
         }
         for entry in batch {
@@ -229,12 +240,13 @@ import Sync
     }
   }
 
-  private func wrote(_ batch: [Pending], _ error: SkerryError?) {
+  private func wrote(_ batch: [Pending], _ gone: [Forgotten], _ error: SkerryError?) {
     writing = false
     if let error {
       // Nothing was told to the cloud yet: the entries go into the next try, in their order.
       logger.error(EdgeLog.outboxWrite, "the outbox cannot be written, its entries wait in memory: \(error)")
       pending = batch + pending
+      forgetting = gone + forgetting
       return
     }
     var grown: Set<Lane> = []

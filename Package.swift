@@ -114,9 +114,9 @@ let floor6: [Target] = [
   room("ObjectLogConformance", ["Base", "Conformance", "ObjectLog"]),
 ]
 let floor7: [Target] = [
-  main("cloudcore", ["Base", "EventLoop", "CloudCore"]),
-  main("edgecore", ["Base", "EventLoop", "EdgeCore"]),
-  main("devicecore", ["Base", "EventLoop", "DeviceCore"]),
+  main("cloudcore", ["Base", "EventLoop", "FaultVFS", "CloudCore"]),
+  main("edgecore", ["Base", "EventLoop", "FaultVFS", "EdgeCore"]),
+  main("devicecore", ["Base", "EventLoop", "FaultVFS", "DeviceCore"]),
   main("device-modbus", ["DeviceSDK", "DeviceDrivers"]),
   main("modbus-simulator", ["Base", "DeviceSDK", modbus]),
   main("skerry", ["CommandLine"]),
@@ -127,6 +127,13 @@ let floor7: [Target] = [
 let testTargets: [Target] = [
   tests("CloudHub", ["Base", "Wire", "EventLoop", "API", "Sync", "ObjectLog", logging]),
   .testTarget(name: "HouseTests", swiftSettings: flags),
+  .testTarget(
+    name: "PowerCutTests",
+    dependencies: [
+      "Base", "CloudHub", "DeviceSDK", "DeviceServices", "EdgeAgent", "EventLoop", "FaultVFS", "ObjectLog",
+      "ObjectModel",
+      "Store", "Sync", "Wire", logging,
+    ], swiftSettings: flags),
   tests("API", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "APIServer", logging]),
   tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),
   tests(

@@ -16,9 +16,10 @@ package enum DeviceCoreProcess {
       --max-bytes      bytes of all readings together (512MiB)
     """
 
-  /// Runs until a signal.
-  package static func run() -> Never {
+  /// Runs until a signal. `before` comes before anything else and may refuse the start.
+  package static func run(before: @escaping @Sendable () throws(SkerryError) -> Void) -> Never {
     DeviceProcess.run(name: "devicecore", usage: usage) { settings, loop in
+      try before()
       let (configuration, edgeSocket) = try configuration(&settings)
       let frame = try DeviceProcess.Frame(name: "devicecore", settings: &settings)
       let core = try DeviceCore(

@@ -1,11 +1,13 @@
 import Base
 import CloudCore
 import EventLoop
+import FaultVFS
 import Glibc
 
 let given = CommandLine.arguments
 
 Daemon.run(name: "cloudcore") { loop in
+  try PowerCutSwitch.honour()
   var arguments = given
   let maintenance = try CloudMaintenance.take(from: &arguments)
   let configuration = try CloudConfiguration(

@@ -1,3 +1,4 @@
 import DeviceCore
+import FaultVFS
 
-DeviceCoreProcess.run()
+DeviceCoreProcess.run(before: PowerCutSwitch.honour)

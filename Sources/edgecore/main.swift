@@ -1,6 +1,7 @@
 import Base
 import EdgeCore
 import EventLoop
+import FaultVFS
 import Glibc
 
 var arguments = CommandLine.arguments
@@ -9,6 +10,7 @@ arguments.removeAll { $0 == "--tear-down" }
 let given = arguments
 
 Daemon.run(name: "edgecore") { loop in
+  try PowerCutSwitch.honour()
   let configuration = try EdgeConfiguration(try Daemon.settings(name: "edgecore", arguments: given))
   if tearsDown {
     try await EdgeDaemon.tearDown(configuration, loop: loop)

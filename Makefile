@@ -5,10 +5,11 @@ SHELL := /bin/bash
 SECONDS ?= 60
 TRAITS := --traits Devices
 MINUTES ?= 15
+COUNT ?= 50
 SEED ?=
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test chaos build release fmt check fuzz bench deps deps-test clean
+.PHONY: help demo test chaos power-cuts build release fmt check fuzz bench deps deps-test clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -21,6 +22,10 @@ test: deps-test $(PYTHON) ## every test; ends with the counts of passed, failed 
 
 chaos: deps-test build $(PYTHON) ## real daemons under random faults and load, then every check; MINUTES=15 SEED=x
 	$(PYTHON) Tests/Chaos/chaos.py --seconds "$$(( $(MINUTES) * 60 ))" --seed "$(SEED)"
+
+power-cuts: deps-test build $(PYTHON) ## power cuts: thousands in simulated disks, COUNT=50 in each real daemon; SEED=x
+	POWER_CUT_ROUNDS=5 swift test $(TRAITS) --disable-xctest --no-parallel --filter PowerCutTests
+	cd Tests/Python && POWER_CUTS=$(COUNT) POWER_CUT_SEED=$(or $(SEED),1) ../../$(PYTHON) -m unittest -v test_power_cuts
 
 build: deps ## every program, for debugging
 	swift build $(TRAITS)

@@ -130,9 +130,8 @@ let testTargets: [Target] = [
   .testTarget(
     name: "PowerCutTests",
     dependencies: [
-      "Base", "CloudHub", "DeviceSDK", "DeviceServices", "EdgeAgent", "EventLoop", "FaultVFS", "ObjectLog",
-      "ObjectModel",
-      "Store", "Sync", "Wire", logging,
+      "Base", "CloudHub", "DeviceSDK", "DeviceServices", "EdgeAgent", "EventLoop", "FaultVFS", "Identity",
+      "ObjectLog", "ObjectModel", "Store", "Sync", "Wire", logging,
     ], swiftSettings: flags),
   tests("API", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "APIServer", logging]),
   tests("APIFace", ["Base", "Wire", "ObjectModel", "EventLoop", "API", "Transport", "APIClient"]),

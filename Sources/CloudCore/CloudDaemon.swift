@@ -45,7 +45,7 @@ import Wire
     self.configuration = configuration
     let logger = Daemon.logger("cloudcore", level: configuration.logLevel, clock: loop)
     self.logger = logger
-    try Files.makeDirectory(configuration.data, mode: 0o700)
+    try Files.makeDirectory(configuration.data, mode: 0o700, durably: true)
     var pki = try ClusterPKI.load(directory: configuration.pki)
     if try pki.renewServer(now: loop.wall, random: random) { logger.info("the serving certificate was renewed") }
     let ring = try KeyRing.loadOrCreate(path: ClusterPKI.sealingKeys(in: configuration.pki), random: random)

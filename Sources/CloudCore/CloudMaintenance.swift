@@ -66,7 +66,7 @@ package enum CloudMaintenance: Sendable {
   private func restore(_ file: String, _ configuration: CloudConfiguration, _ random: any RandomSource)
     throws(SkerryError) -> String
   {
-    try Files.makeDirectory(configuration.data, mode: 0o700)
+    try Files.makeDirectory(configuration.data, mode: 0o700, durably: true)
     // The readings first: a restore that stops in between is begun again, and the objects' epoch is its last step.
     var told = "\(file) has no readings beside it, so those that are there stay"
     if Files.exists(Self.readings(of: file)) {

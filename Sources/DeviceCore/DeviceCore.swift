@@ -70,7 +70,8 @@ import Wire
   }
 
   private static func makeDirectory(_ path: String) throws(SkerryError) {
-    guard mkdir(path, 0o700) != 0, errno != EEXIST else { return }
+    if mkdir(path, 0o700) == 0 { return try Files.syncDirectory(path.parentPath) }
+    if errno == EEXIST { return }
     throw SkerryError(
       .system, "cannot make \(path): \(String(cString: strerror(errno))); make its parent and check the permissions")
   }

@@ -41,7 +41,7 @@ import Wire
     self.configuration = configuration
     let logger = Daemon.logger("edgecore/\(configuration.node)", level: configuration.logLevel, clock: loop)
     self.logger = logger
-    try Files.makeDirectory(configuration.data, mode: 0o700)
+    try Files.makeDirectory(configuration.data, mode: 0o700, durably: true)
     try Files.makeDirectory(configuration.volatile, mode: 0o711)
     let ring = try KeyRing.loadOrCreate(path: configuration.sealingKeys, random: random)
     replica = try SQLiteObjectLog.open(

@@ -18,11 +18,15 @@ package enum Files {
     return lstat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR
   }
 
-  package static func makeDirectory(_ path: String, mode: mode_t = 0o755) throws(SkerryError) {
+  /// Makes a directory and those above it. `durably`: their names survive a power cut, as a database in it must.
+  package static func makeDirectory(
+    _ path: String, mode: mode_t = 0o755, durably: Bool = false
+  ) throws(SkerryError) {
     if isDirectory(path) { return }
     let parent = path.parentPath
-    if parent != path && !exists(parent) { try makeDirectory(parent, mode: mode) }
+    if parent != path && !exists(parent) { try makeDirectory(parent, mode: mode, durably: durably) }
     guard mkdir(path, mode) == 0 || errno == EEXIST else { throw failure("make directory", path) }
+    if durably { try syncDirectory(parent) }
   }
 
   package static func read(_ path: String, limit: Int = maxFileBytes) throws(SkerryError) -> Bytes {

@@ -28,14 +28,16 @@ final class PowerCutDisk: VFSDisk {
   private let state = Mutex(State())
   private let random: any RandomSource
   private let cutAt: UInt64
+  private let ignoresSyncs: Bool
   /// The system's VFS: made by SQLite, lives as long as the process and is never written (the reason for
   /// `nonisolated(unsafe)`).
   private nonisolated(unsafe) let base: UnsafeMutablePointer<sqlite3_vfs>
 
-  init(base: UnsafeMutablePointer<sqlite3_vfs>, random: any RandomSource, cutAt: UInt64) {
+  init(base: UnsafeMutablePointer<sqlite3_vfs>, random: any RandomSource, cutAt: UInt64, ignoresSyncs: Bool) {
     self.base = base
     self.random = random
     self.cutAt = cutAt
+    self.ignoresSyncs = ignoresSyncs
   }
 
   // MARK: Names
@@ -141,11 +143,12 @@ final class PowerCutDisk: VFSDisk {
     _ path: String, _ medium: RealMedium, syncsDirectory: Bool, _ sync: () -> Int32
   ) throws(DiskError) {
     try change("sync of", path, isSync: true) { (state) throws(DiskError) in
+      if self.ignoresSyncs { return }
       var medium = medium
       try state.files[path]?.cache.sync(to: &medium)
       try check(sync())
     }
-    if syncsDirectory { directoryWasSynced(of: path) }
+    if syncsDirectory, !ignoresSyncs { directoryWasSynced(of: path) }
   }
 
   private func directoryWasSynced(of path: String) {

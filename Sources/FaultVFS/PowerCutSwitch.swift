@@ -7,16 +7,22 @@ import Synchronization
 package enum PowerCutSwitch {
   package static let variable = "SKERRY_TEST_VFS"
 
-  /// What the variable asks for: `powercut,seed=S,after=N`.
+  /// What the variable asks for: `powercut,seed=S,after=N`, or with `,syncs=ignored` at the end.
   package struct Request: Sendable, Hashable {
     package var seed: UInt64 = 0
     /// The write or sync in which the power fails, counted from 1 over all SQLite files of the process.
     package var after: UInt64 = 0
+    /// A disk that lies: shows that a test would notice a loss.
+    package var ignoresSyncs = false
 
     package init(_ text: String) throws(SkerryError) {
       var words = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-      let form = "powercut,seed=S,after=N with numbers S and N > 0"
+      let form = "powercut,seed=S,after=N with numbers S and N > 0, and perhaps ,syncs=ignored"
       guard words.removeFirst() == "powercut" else { throw Self.failure(text, form) }
+      if words.last == "syncs=ignored" {
+        ignoresSyncs = true
+        words.removeLast()
+      }
       var values: [String: UInt64] = [:]
       for word in words {
         let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
@@ -56,7 +62,8 @@ package enum PowerCutSwitch {
     guard let base = sqlite3_vfs_find("unix") else {
       throw SkerryError(.system, "SQLite has no VFS named unix, over which power could be cut")
     }
-    let disk = PowerCutDisk(base: base, random: SeededRandom(seed: request.seed), cutAt: request.after)
+    let disk = PowerCutDisk(
+      base: base, random: SeededRandom(seed: request.seed), cutAt: request.after, ignoresSyncs: request.ignoresSyncs)
     let registration = VFSRegistration(name: "skerry-powercut", disk: disk, over: base, isDefault: true)
     installed.withLock { $0 = registration }
   }

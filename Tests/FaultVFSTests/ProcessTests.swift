@@ -113,10 +113,12 @@ private final class TemporaryDirectory: Sendable {
 
   @Test func theSwitchIsReadStrictly() throws {
     let request = try PowerCutSwitch.Request("powercut,seed=5,after=17")
-    #expect(request.seed == 5 && request.after == 17)
+    #expect(request.seed == 5 && request.after == 17 && !request.ignoresSyncs)
+    #expect(try PowerCutSwitch.Request("powercut,seed=5,after=17,syncs=ignored").ignoresSyncs)
     for text in [
       "", "powercut", "powercut,seed=5", "powercut,seed=5,after=0", "powercut,seed=5,after=x", "other,seed=5,after=1",
-      "powercut,seed=5,after=1,after=2", "powercut,seed=5,after=1,more=2", "powercut,seed=-1,after=1",
+      "powercut,syncs=ignored", "powercut,seed=5,after=1,syncs=all", "powercut,seed=5,after=1,after=2",
+      "powercut,seed=5,after=1,more=2", "powercut,seed=-1,after=1",
     ] {
       #expect(throws: SkerryError.self, "\(text) was taken") { try PowerCutSwitch.Request(text) }
     }

@@ -180,8 +180,8 @@ let testTargets: [Target] = [
   tests(
     "EdgeAgent",
     [
-      "Base", "API", "APIFace", "APIServer", "ContainerRuntime", "EventLoop", "ObjectLog", "ObjectModel", "Transport",
-      "Wire", logging,
+      "API", "APIClient", "APIConformance", "APIFace", "APIServer", "Base", "ContainerRuntime", "EventLoop", "Identity",
+      "ObjectLog", "ObjectModel", "Sync", "Transport", "Wire", logging,
     ]),
   tests("FaultVFS", ["Base", "Store"]),
   tests("Identity"),

@@ -23,6 +23,8 @@ package struct APIConformance: Sendable, CustomStringConvertible {
   }
 
   package static let all = writing + reading + watching + access
+  /// What an API must do that answers reads, whoever takes its writes.
+  package static let readOnly = reading + watching
 }
 
 /// The call must be refused for this reason; answers the error.

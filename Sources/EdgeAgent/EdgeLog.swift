@@ -12,4 +12,6 @@ package enum EdgeLog {
   package static let rotation = LogCode("E-EDGE-008")
   package static let socketRefused = LogCode("W-EDGE-010")
   package static let forbidden = LogCode("W-EDGE-011")
+  package static let replicaRead = LogCode("E-EDGE-012")
+  package static let apiListen = LogCode("W-EDGE-013")
 }

@@ -14,6 +14,9 @@ import Sync
   /// Events of the same subject, reason and message are one event with a count.
   private var events: [String: (name: String, count: Int64, first: String)] = [:]
 
+  /// Hears what goes into the lanes.
+  package weak var listener: (any NodeWordListener)?
+
   /// Different events remembered for counting; beyond it the memory starts anew.
   static let maxRememberedEvents = 2000
 
@@ -31,6 +34,7 @@ import Sync
     if let last = told[key], last.uid == uid, last.status == status { return }
     told[key] = (uid, status)
     outbox.append(.status, subject: "\(key) \(uid)", .status(key: key, uid: uid, fields: status))
+    listener?.said(key: key, uid: uid, status: status)
   }
 
   /// The cloud shows something else than the node last told: somebody changed what the node owns. Tell it again.
@@ -45,6 +49,7 @@ import Sync
   package func podGone(key: String, uid: String) {
     if told[key]?.uid == uid { told[key] = nil }
     outbox.append(.status, subject: "\(key) \(uid)", .gone(key: key, uid: uid))
+    listener?.saidGone(key: key, uid: uid)
   }
 
   package func event(
@@ -75,5 +80,6 @@ import Sync
       "lastTimestamp": .string(now),
     ]
     outbox.append(.events, subject: "", .event(namespace: namespace, object: value))
+    listener?.saidEvent(namespace: namespace, object: value)
   }
 }

@@ -68,6 +68,7 @@ import Sync
   private var next: [Lane: UInt64] = [:]
   private var pending: [Pending] = []
   private var writing = false
+  private var waiters: [(turns: Int, CheckedContinuation<Result<Void, SkerryError>, Never>)] = []
   private var forgetting: [Forgotten] = []
 
   /// The incarnation that new entries are written under.
@@ -142,6 +143,38 @@ import Sync
     forgetting.append(Forgotten(lane: lane, age: age, through: number))
     if incarnation != current, number >= newest[lane]?[incarnation] ?? 0 { newest[lane]?[incarnation] = nil }
     write()
+  }
+
+  /// What waits in a lane, oldest first.
+  package func waiting(_ lane: Lane) throws(SkerryError) -> [LanePayload] {
+    let all = try reader.prepare("SELECT payload FROM entries WHERE lane = ? ORDER BY age, number")
+    all.bind(1, lane.rawValue)
+    var found: [LanePayload] = []
+    while try all.step() { found.append(try LanePayload.decode(all.bytes(0))) }
+    return found
+  }
+
+  /// Returns once all that was appended so far is durable; throws when it could not be written, and waits in memory.
+  package func durable() async throws(SkerryError) {
+    guard writing || !pending.isEmpty else { return }
+    // What is being written now may have been begun before; the write after it has everything.
+    let turns = writing && !pending.isEmpty ? 2 : 1
+    let result = await withCheckedContinuation { waiters.append((turns, $0)) }
+    try result.get()
+  }
+
+  private func wake(_ error: SkerryError?) {
+    let waiting = waiters
+    waiters = []
+    for (turns, continuation) in waiting {
+      if let error {
+        continuation.resume(returning: .failure(error))
+      } else if turns > 1 {
+        waiters.append((turns - 1, continuation))
+      } else {
+        continuation.resume(returning: .success(()))
+      }
+    }
   }
 
   /// Entries that the cloud has not applied, over all lanes; for metrics.
@@ -242,6 +275,7 @@ import Sync
 
   private func wrote(_ batch: [Pending], _ gone: [Forgotten], _ error: SkerryError?) {
     writing = false
+    defer { wake(error) }
     if let error {
       // Nothing was told to the cloud yet: the entries go into the next try, in their order.
       logger.error(EdgeLog.outboxWrite, "the outbox cannot be written, its entries wait in memory: \(error)")

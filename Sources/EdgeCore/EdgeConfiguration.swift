@@ -24,6 +24,8 @@ package struct EdgeConfiguration: Sendable {
   /// Seals the replica's Secrets; outside the data directory.
   package var sealingKeys: String
   package var socket: String
+  /// The edge API's TLS port on loopback.
+  package var api: HostPort
   package var operations: HostPort
   /// The node's address as other machines reach it.
   package var address: String
@@ -50,6 +52,7 @@ package struct EdgeConfiguration: Sendable {
     key = try settings.required("key")
     sealingKeys = try settings.string("sealing-keys", or: "\(key.parentPath)/sealing.keys")
     socket = try settings.string("socket", or: "\(data)/edge.sock")
+    api = try HostPort(try settings.string("api", or: "127.0.0.1:6444"))
     operations = try HostPort(try settings.string("operations", or: "127.0.0.1:6081"))
     address = try settings.string("address", or: "127.0.0.1")
     let name = try settings.string("runtime", or: "oci")

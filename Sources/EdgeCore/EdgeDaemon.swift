@@ -10,6 +10,7 @@ import Identity
 import Logging
 import ObjectLog
 import ObjectModel
+import Sync
 import Transport
 import Wire
 
@@ -21,6 +22,7 @@ import Wire
   private let metrics = Metrics()
   private let replica: SQLiteObjectLog
   private let outbox: Outbox
+  private let view: EdgeView
   private let server: APIServer
   private let pods: PodManager
   private let status: NodeStatusReporter
@@ -43,6 +45,10 @@ import Wire
     self.logger = logger
     try Files.makeDirectory(configuration.data, mode: 0o700, durably: true)
     try Files.makeDirectory(configuration.volatile, mode: 0o711)
+    // Files of Secrets and tokens: containers see them by mounts, other users of this machine not at all.
+    let isolated = configuration.runtime == .oci
+    try Files.makeDirectory("\(configuration.volatile)/pods", mode: isolated ? 0o700 : 0o711)
+    try Files.makeDirectory(Self.podSockets(configuration), mode: 0o755)
     let ring = try KeyRing.loadOrCreate(path: configuration.sealingKeys, random: random)
     replica = try SQLiteObjectLog.open(
       SQLiteObjectLog.Configuration(
@@ -64,8 +70,10 @@ import Wire
       maxPods: configuration.maxPods, runtime: "\(runtime.name)://\(Version.current)", version: "v\(Version.current)")
     status = NodeStatusReporter(facts: facts, replica: replica, reporter: reporter, scheduler: loop)
 
+    view = EdgeView(replica: replica, random: random, logger: logger)
+    reporter.listener = view
     server = APIServer(
-      log: replica, authorizer: EdgeAuthorizer(metrics: metrics, logger: logger), scheduler: loop,
+      log: view.log, authorizer: EdgeAuthorizer(metrics: metrics, logger: logger), scheduler: loop,
       random: random, mode: .replica, metrics: metrics, logger: logger)
     forwarder = ReadingsForwarder(scheduler: loop, metrics: metrics, logger: logger)
     let calls = NodeCalls(runtime: runtime, replica: replica, scheduler: loop)
@@ -80,6 +88,7 @@ import Wire
       (reference, options, _, caller) async throws(APIError) in
       try await deviceCalls.command(reference, options, caller)
     }
+    server.writeRouter = EdgeWrites(view: view, outbox: outbox, nodeName: configuration.node)
     let face = APIService(api: server, scheduler: loop, metrics: metrics)
     rotation = try CertificateRotation(
       CertificateRotation.Paths(
@@ -99,9 +108,11 @@ import Wire
         face.connection(
           caller: Caller(user: "system:cloud", groups: [EdgeAuthorizer.cloudGroup], node: nil, origin: .network))
       }, scheduler: loop, random: random, metrics: metrics, logger: logger)
+    let credentials = try EdgeCredentials.open("\(configuration.data)/edge-api", random: random)
+    pods.edgeAPI = PodEdgeAPI(credentials: credentials, directory: Self.podSockets(configuration))
     socket = EdgeSocket(
-      face: face, nodeName: configuration.node, users: configuration.socketUsers.union([getuid()]), scheduler: loop,
-      random: random, logger: logger)
+      face: face, nodeName: configuration.node, users: configuration.socketUsers.union([getuid()]),
+      credentials: credentials, scheduler: loop, random: random, logger: logger)
     operations = try OperationsServer.standard(
       at: configuration.operations, metrics: metrics, scheduler: loop, ready: readiness)
   }
@@ -122,11 +133,12 @@ import Wire
 
   private func begin() async throws(SkerryError) {
     readiness.isReady = { [replica] in replica.failure.map { "the replica does not write: \($0)" } }
+    await view.start(waiting: Self.waiting(outbox, logger))
     server.start()
     // From local state alone: pods run before the cloud is dialled, and whether or not it answers.
     try await pods.start()
     status.start()
-    try socket.listen(path: configuration.socket)
+    try serveNode()
     socket.onDevices = { [forwarder] session in forwarder.deviceSession(session) }
     link.onSession = { [forwarder, rotation] session in
       forwarder.cloudSession(session)
@@ -141,6 +153,32 @@ import Wire
     guard let file = configuration.readyFile else { return }
     let text = JSON.print(["metrics": .string("http://\(operations.endpoint)")])
     try Files.writeDurably(file, Bytes(text.utf8), mode: 0o600)
+  }
+
+  /// Where the socket lies that is mounted into pods.
+  private static func podSockets(_ configuration: EdgeConfiguration) -> String { "\(configuration.volatile)/api" }
+
+  /// What the node said before this start and the cloud has not applied.
+  private static func waiting(_ outbox: Outbox, _ logger: Logger) -> [LanePayload] {
+    do throws(SkerryError) { return try outbox.waiting(.status) + outbox.waiting(.events) } catch {
+      logger.error(EdgeLog.replicaRead, "the edge API shows statuses only as they are told again: \(error)")
+      return []
+    }
+  }
+
+  /// Opens the doors of the edge API. A port that is taken keeps nobody from running pods.
+  private func serveNode() throws(SkerryError) {
+    socket.pod = { [pods] uid in pods.pod(uid: uid) }
+    pods.onFinished = { [socket] uid in socket.podGone(uid: uid) }
+    try socket.listen(path: configuration.socket)
+    do throws(SkerryError) {
+      try socket.listenForPods(path: "\(Self.podSockets(configuration))/\(PodEdgeAPI.socketName)")
+      let address = try socket.listen(at: configuration.api)
+      try Files.writeDurably("\(configuration.data)/edge-api/endpoint", Bytes("\(address)\n".utf8), mode: 0o644)
+      logger.info("the edge API is on \(configuration.socket) and \(address)")
+    } catch {
+      logger.warning(EdgeLog.apiListen, "the edge API is on \(configuration.socket) alone: \(error)")
+    }
   }
 
   /// Removes everything that this node's runtime ever made on the machine: for `edgecore --tear-down`, when no edgecore
@@ -167,6 +205,7 @@ import Wire
     pods.stop()
     status.stop()
     server.stop()
+    view.stop()
     outbox.close()
     do throws(SkerryError) { try await replica.close() } catch {
       logger.error(EdgeLog.replicaApply, "the replica was not closed in order: \(error)")

@@ -119,6 +119,8 @@ package struct ClusterEndpoint: Sendable {
   package var caPEM: String?
   package var certificatePEM: String?
   package var keyPEM: String?
+  /// Shown to a node's own API in place of a certificate.
+  package var token: String?
 
   package init(server: String, caPEM: String? = nil, certificatePEM: String? = nil, keyPEM: String? = nil) {
     self.server = server

@@ -23,28 +23,31 @@ import Wire
     } else {
       stream = try await tls(endpoint, scheduler)
     }
-    return APIClient(session: try await session(over: stream, endpoint.server, scheduler, random))
+    return APIClient(session: try await session(over: stream, endpoint.server, endpoint.token, scheduler, random))
   }
 
   private static func tls(_ endpoint: ClusterEndpoint, _ scheduler: any Scheduler) async throws(SkerryError)
     -> any ByteStream
   {
-    guard let ca = endpoint.caPEM, let certificate = endpoint.certificatePEM, let key = endpoint.keyPEM else {
+    var credentials: TLSCredentials?
+    if let certificate = endpoint.certificatePEM, let key = endpoint.keyPEM {
+      credentials = TLSCredentials(certificatePEM: certificate, keyPEM: key)
+    }
+    guard let ca = endpoint.caPEM, credentials != nil || endpoint.token != nil else {
       throw SkerryError(.invalidArgument, "the context needs ca, cert and key to reach \(endpoint.server)")
     }
-    let context = try TLSContext.client(
-      credentials: TLSCredentials(certificatePEM: certificate, keyPEM: key), trust: .authority(ca),
-      alpn: [apiProtocol])
+    let context = try TLSContext.client(credentials: credentials, trust: .authority(ca), alpn: [apiProtocol])
     let dialer = try Dialer(targets: [try HostPort(endpoint.server)], context: context, scheduler: scheduler)
     return try await reachable(endpoint.server) { () async throws(SkerryError) in try await dialer.connect() }
   }
 
   private static func session(
-    over stream: any ByteStream, _ server: String, _ scheduler: any Scheduler, _ random: any RandomSource
+    over stream: any ByteStream, _ server: String, _ token: String?, _ scheduler: any Scheduler,
+    _ random: any RandomSource
   ) async throws(SkerryError) -> Session {
-    let session = Session(
-      stream: stream, role: .client, hello: ["role": "client", "agent": .string("skerry/\(SkerryCommand.version)")],
-      scheduler: scheduler, random: random)
+    var hello: Value = ["role": "client", "agent": .string("skerry/\(SkerryCommand.version)")]
+    if let token { hello["token"] = .string(token) }
+    let session = Session(stream: stream, role: .client, hello: hello, scheduler: scheduler, random: random)
     session.start()
     try await reachable(server) { () async throws(SkerryError) in try await session.ready() }
     return session
@@ -57,7 +60,7 @@ import Wire
     do { return try await body() } catch {
       throw SkerryError(
         error.code,
-        "the server \(server) cannot be reached: check that cloudcore runs there, and the address, certificates and "
+        "the server \(server) cannot be reached: check that cloudcore (with --edge: edgecore) runs there, and the address, certificates and "
           + "clock of this context (skerry config view)", cause: error)
     }
   }
@@ -72,7 +75,7 @@ import Wire
     let stream = try await reachable(server.description) { () async throws(SkerryError) in
       try await dialer.connect()
     }
-    let session = try await session(over: stream, server.description, scheduler, random)
+    let session = try await session(over: stream, server.description, nil, scheduler, random)
     defer { session.close() }
     return try await session.call(method: method, params: parameters, deadline: .seconds(30))
   }

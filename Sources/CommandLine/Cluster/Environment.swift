@@ -54,8 +54,12 @@ package typealias Connector = @LoopActor (ClusterEndpoint) async throws -> any A
   /// The cluster's API; connects at the first call.
   func api() async throws -> any API {
     if let connected { return connected }
-    let context = try context()
-    let endpoint = try ClusterEndpoint(context, directory: Files.directory(of: configurationPath))
+    let endpoint: ClusterEndpoint
+    if globals.edge != nil {
+      endpoint = try EdgeTarget.endpoint(globals, variables)
+    } else {
+      endpoint = try ClusterEndpoint(try context(), directory: Files.directory(of: configurationPath))
+    }
     let api = try await connector(endpoint)
     connected = api
     return api
@@ -67,6 +71,7 @@ package typealias Connector = @LoopActor (ClusterEndpoint) async throws -> any A
   /// `-n`, or the context's namespace, or `default`.
   func namespace() -> String {
     if let namespace = globals.namespace { return namespace }
+    if globals.edge != nil { return EdgeTarget.podNamespace() ?? "default" }
     return (try? context().namespace) ?? "default"
   }
 

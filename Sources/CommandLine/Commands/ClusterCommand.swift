@@ -11,6 +11,16 @@ package struct GlobalOptions: ParsableArguments, Sendable {
   package var config: String?
   @Option(name: .long, help: ArgumentHelp("The context to use instead of the current one.", valueName: "name"))
   package var context: String?
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "A node's own API instead of the cloud's; without a value $SKERRY_EDGE, or /var/lib/skerry/edge.sock.",
+      valueName: "socket|host:port"))
+  package var edge: String?
+  @Option(name: .long, help: ArgumentHelp("With --edge: the token, if the door asks for one.", valueName: "file"))
+  package var edgeToken: String?
+  @Option(name: .long, help: ArgumentHelp("With --edge HOST:PORT: the node's ca.crt.", valueName: "file"))
+  package var edgeCa: String?
   @Option(name: [.customShort("n"), .long], help: ArgumentHelp("The namespace to work in.", valueName: "name"))
   package var namespace: String?
   package init() {}
@@ -18,8 +28,11 @@ package struct GlobalOptions: ParsableArguments, Sendable {
   /// Moves global options that stand before the command's name behind it, where the parser knows them:
   /// `skerry --config F get pods` is `skerry get pods --config F`.
   static func reordered(_ arguments: [String]) -> [String] {
-    let names: Set<String> = ["--config", "--context", "--namespace", "-n"]
+    let names: Set<String> = [
+      "--config", "--context", "--namespace", "-n", "--edge", "--edge-token", "--edge-ca",
+    ]
     var moved: [String] = []
+    let arguments = EdgeTarget.completed(arguments)
     var rest = arguments[...]
     while let first = rest.first {
       if names.contains(first), rest.count > 1 {

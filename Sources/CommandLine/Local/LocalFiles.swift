@@ -63,7 +63,7 @@ import ObjectModel
         ("node", node), ("cloud", "127.0.0.1:\(cloudPort(node))"), ("data", "\(directory)/data"),
         ("volatile", volatile(node)), ("ca", "\(directory)/ca.crt"), ("cert", "\(directory)/node.crt"),
         ("key", "\(directory)/node.key"), ("sealing-keys", "\(directory)/sealing.keys"),
-        ("socket", "\(volatile(node))/edge.sock"), ("runtime", cluster.runtime),
+        ("socket", "\(volatile(node))/edge.sock"), ("api", "127.0.0.1:0"), ("runtime", cluster.runtime),
         ("operations", "127.0.0.1:\(ports.edgeOperations[node] ?? 0)"), ("ready-file", "\(directory)/ready.json"),
       ])
   }

@@ -40,6 +40,10 @@ import Wire
   private var users = ReferenceIndex()
   private var observation: ObservationID?
   private var resyncTimer: TimerID?
+  /// How pods reach the edge API; nil: they do not.
+  package var edgeAPI: PodEdgeAPI?
+  /// A pod is done with and has no worker any more.
+  package var onFinished: ((_ uid: String) -> Void)?
 
   package var logRoot: String { configuration.logRoot }
   package var nodeName: String { configuration.nodeName }
@@ -222,6 +226,13 @@ import Wire
     if uidsByKey[key]?.isEmpty == true { uidsByKey[key] = nil }
     users.remove(uid: uid)
     reporter.podGone(key: key, uid: uid)
+    onFinished?(uid)
+  }
+
+  /// The pod of a uid that is on this node.
+  package func pod(uid: String) -> Object? {
+    guard let worker = workers[uid] else { return nil }
+    return (try? pod(key: worker.key, uid: uid)) ?? nil
   }
 
   package func event(_ pod: Object, type: String, reason: String, message: String) {

@@ -13,6 +13,8 @@ import ObjectModel
   var nodeName: String { get }
   var hostIP: String { get }
   var logger: Logger { get }
+  /// How pods reach the edge API; nil: they do not.
+  var edgeAPI: PodEdgeAPI? { get }
   /// The object as the replica has it now; nil when it left the slice or has another uid. Throws when the replica
   /// cannot be read, which is no reason to stop a pod.
   func pod(key: String, uid: String) throws(SkerryError) -> Object?
@@ -22,6 +24,10 @@ import ObjectModel
   func statusChanged(key: String, uid: String, status: Value)
   func finished(key: String, uid: String, wasDeleted: Bool)
   func event(_ pod: Object, type: String, reason: String, message: String)
+}
+
+extension PodHost {
+  package var edgeAPI: PodEdgeAPI? { nil }
 }
 
 /// Drives one pod (one uid) towards its spec, one step at a time: observe, plan, act, tell.
@@ -229,6 +235,9 @@ import ObjectModel
     for volume in facts.pod.spec["volumes"].array ?? [] {
       resolved.append((volume["name"].string ?? "", try PodVolumeResolver.resolve(volume, fields, sources: sources)))
     }
+    if let api = host.edgeAPI, PodEdgeAPI.isWanted(by: facts) {
+      resolved.append((PodEdgeAPI.volume, .files(api.files(facts))))
+    }
     let (store, uid, list) = (host.volumes, uid, resolved)
     return try await offload {
       var paths: [String: String] = [:]
@@ -253,9 +262,13 @@ import ObjectModel
       let environment = try PodEnvironment.resolve(
         container, facts, sources: host.sources(namespace: facts.namespace), podIP: podIP, hostIP: host.hostIP,
         nodeName: host.nodeName)
-      let config = try ContainerConfigBuilder.container(
+      let volumes = try await prepareVolumes(facts)
+      var config = try ContainerConfigBuilder.container(
         container, facts, attempt: attempt, sandboxID: sandbox.id, image: image, environment: environment,
-        volumes: try await prepareVolumes(facts))
+        volumes: volumes)
+      if let path = volumes[PodEdgeAPI.volume] {
+        host.edgeAPI?.add(to: &config, files: path, hasMounts: host.runtime.name != "process")
+      }
       try await host.runtime.createContainer(config)
       host.event(last, type: "Normal", reason: "Created", message: "Created container: \(name)")
       try await host.runtime.startContainer(config.id)

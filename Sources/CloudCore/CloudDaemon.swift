@@ -66,7 +66,8 @@ import Wire
       log: log, registry: registry, authorizer: authorizer, scheduler: loop, random: random, metrics: metrics,
       logger: logger)
     let directory = NodeDirectory(
-      log: log, authority: pki.authority, scheduler: loop, random: random, metrics: metrics, logger: logger)
+      log: log, authority: pki.authority, revocations: RevocationList(path: "\(configuration.pki)/revoked"),
+      scheduler: loop, random: random, metrics: metrics, logger: logger)
     try directory.load()
 
     let face = APIService(api: server, scheduler: loop, metrics: metrics)

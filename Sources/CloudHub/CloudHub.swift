@@ -34,6 +34,7 @@ import Wire
   private var sinks: [String: LaneSink] = [:]
   private var nodes: [String: [NodeSession]] = [:]
   private var clients: [ObjectIdentifier: Session] = [:]
+  private var clientNames: [ObjectIdentifier: String] = [:]
   private var heard: [String: Instant] = [:]
   private var nextRank: UInt64 = 1
   private var joinsLeft = CloudHub.maxJoinsPerMinute
@@ -63,6 +64,7 @@ import Wire
     connectedNodes = metrics.gauge("skerry_hub_node_sessions", "Live sessions of nodes.")
     connectedClients = metrics.gauge("skerry_hub_client_sessions", "Live sessions of clients.")
     directory.onRevoked = { [weak self] node in self?.cut(node) }
+    directory.onClientRevoked = { [weak self] name in self?.cutClient(name) }
   }
 
   // MARK: Connections
@@ -99,8 +101,10 @@ import Wire
       user: certificate.commonName, groups: certificate.organizations, node: nil, origin: .network)
     face.attach(session, caller: caller)
     clients[id] = session
+    clientNames[id] = certificate.commonName
     connectedClients.add(1)
     session.onClose = { [weak self] _ in
+      self?.clientNames[id] = nil
       guard let self, self.clients.removeValue(forKey: id) != nil else { return }
       self.connectedClients.add(-1)
     }
@@ -157,6 +161,12 @@ import Wire
   private func cut(_ node: String) {
     for served in nodes[node] ?? [] where directory.refusal(of: served.certificate) != nil {
       served.session.close("revoked", message: "the certificate of node \"\(node)\" is no longer good")
+    }
+  }
+
+  private func cutClient(_ name: String) {
+    for (id, _) in clientNames.filter({ $0.value == name }) {
+      clients[id]?.close("revoked", message: "the certificates of client \"\(name)\" were revoked")
     }
   }
 

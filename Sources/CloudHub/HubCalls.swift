@@ -35,6 +35,13 @@ import Wire
       try await api { () async throws(CallError) in try await directory.approve(reference.name) }
       return [:]
     }
+    server.register(subresource: "revoke", of: "clients") { (reference, _, _, caller) async throws(APIError) in
+      guard reference.name != caller.user else {
+        throw APIError(.badRequest, "this would lock you out yourself: let another administrator do it")
+      }
+      try await api { () async throws(CallError) in try await directory.revokeClient(reference.name) }
+      return [:]
+    }
     server.register(subresource: "create", of: "clients") { (reference, options, _, _) async throws(APIError) in
       let lifetime = options["lifetimeSeconds"].int.map { Duration.seconds($0) } ?? NodeDirectory.clientLifetime
       return try await api { () async throws(CallError) in

@@ -16,6 +16,9 @@ import Wire
   package static let clientLifetime = Duration.seconds(365 * 86_400)
   private static let tokenPrefix = "identity/tokens/"
   private static let nodePrefix = "identity/nodes/"
+  private static let clientPrefix = "identity/clients/"
+  /// Names of clients that were revoked.
+  package static let maxRevokedClients = 10_000
 
   private let log: any ObjectLog
   private let authority: CertificateAuthority
@@ -25,17 +28,25 @@ import Wire
   private let logger: Logger
   private var tokens: [String: JoinTokenRecord] = [:]
   private var nodes: [String: NodeIdentityRecord] = [:]
+  /// Certificates of a client of that name are worth nothing if they begin at that time or before.
+  private var revokedClients: [String: WallTime] = [:]
+  private let revocations: RevocationList?
   private let refusals: Counter
 
   /// A node's certificate is no longer good: its live sessions have to end.
   package var onRevoked: ((_ node: String) -> Void)?
+  /// The same of a client.
+  package var onClientRevoked: ((_ name: String) -> Void)?
 
+  /// `revocations` remembers who was revoked apart from the log, so that no backup of the log lets anybody in again.
   package init(
-    log: any ObjectLog, authority: CertificateAuthority, scheduler: any Scheduler, random: any RandomSource,
+    log: any ObjectLog, authority: CertificateAuthority, revocations: RevocationList? = nil, scheduler: any Scheduler,
+    random: any RandomSource,
     metrics: Metrics, logger: Logger
   ) {
     self.log = log
     self.authority = authority
+    self.revocations = revocations
     self.scheduler = scheduler
     self.random = random
     self.logger = logger
@@ -52,6 +63,26 @@ import Wire
       let record = try NodeIdentityRecord(try CBOR.decode(bytes))
       nodes[record.node] = record
     }
+    for (key, bytes) in try log.privateValues(prefix: Self.clientPrefix) {
+      revokedClients[String(key.dropFirst(Self.clientPrefix.count))] = WallTime(
+        seconds: try CBOR.decode(bytes)["before"].int ?? 0)
+    }
+    try recall()
+  }
+
+  /// What was revoked after the log was backed up.
+  private func recall() throws(SkerryError) {
+    for entry in try revocations?.load() ?? [] {
+      switch entry {
+      case .node(let name, let key):
+        var record = nodes[name] ?? NodeIdentityRecord(node: name, keyFingerprint: key, notAfter: scheduler.wall)
+        guard record.keyFingerprint == key else { continue }
+        record.revoked = true
+        nodes[name] = record
+      case .client(let name, let before):
+        revokedClients[name] = max(revokedClients[name] ?? before, before)
+      }
+    }
   }
 
   package var caPEM: String { authority.certificate.pem }
@@ -61,7 +92,13 @@ import Wire
 
   /// Why a verified certificate is refused all the same; nil when it is good.
   package func refusal(of certificate: PeerCertificate) -> String? {
-    guard let node = Self.nodeName(certificate), let record = nodes[node] else { return nil }
+    guard let node = Self.nodeName(certificate) else {
+      guard let before = revokedClients[certificate.commonName], certificate.notBefore <= before.seconds else {
+        return nil
+      }
+      return "the certificates of client \"\(certificate.commonName)\" were revoked"
+    }
+    guard let record = nodes[node] else { return nil }
     if record.revoked { return "the certificate of node \"\(node)\" is revoked" }
     if record.keyFingerprint != certificate.keyFingerprint {
       return "the certificate of node \"\(node)\" is for a key that was replaced"
@@ -195,6 +232,7 @@ import Wire
     record.approved = nil
     nodes[node] = record
     onRevoked?(node)
+    try remember(.node(node, key: record.keyFingerprint))
     try await persist([(Self.nodePrefix + node, CBOR.encode(record.value))])
   }
 
@@ -202,11 +240,41 @@ import Wire
     guard var record = nodes[node] else {
       throw CallError(reason: "NotFound", message: "no node \"\(node)\" has an identity here")
     }
+    let wasRevoked = record.revoked
     guard record.approve() else {
       throw CallError(reason: "Conflict", message: "no key waits for approval as node \"\(node)\"")
     }
+    if wasRevoked { try forget(.node(node, key: record.keyFingerprint)) }
     try await persist([(Self.nodePrefix + node, CBOR.encode(record.value))])
     nodes[node] = record
+  }
+
+  /// From the moment of the answer every certificate that a client of this name has is worth nothing, and its sessions
+  /// are over; one that is made afterwards is good.
+  package func revokeClient(_ name: String) async throws(CallError) {
+    guard !name.isEmpty, !name.hasPrefix("system:"), !name.contains("/"), !name.contains(" ") else {
+      throw CallError(reason: "BadRequest", message: "\"\(name)\" is no client name")
+    }
+    guard revokedClients[name] != nil || revokedClients.count < Self.maxRevokedClients else {
+      throw CallError(reason: "TooManyRequests", message: "\(Self.maxRevokedClients) clients are revoked already")
+    }
+    let now = scheduler.wall
+    revokedClients[name] = now
+    onClientRevoked?(name)
+    try remember(.client(name, before: now))
+    try await persist([(Self.clientPrefix + name, CBOR.encode(["before": .int(now.seconds)]))])
+  }
+
+  private func remember(_ entry: RevocationList.Entry) throws(CallError) {
+    do throws(SkerryError) { try revocations?.add(entry) } catch {
+      throw CallError(reason: "ServiceUnavailable", message: "the revocation holds, but could not be stored: \(error)")
+    }
+  }
+
+  private func forget(_ entry: RevocationList.Entry) throws(CallError) {
+    do throws(SkerryError) { try revocations?.remove(entry) } catch {
+      throw CallError(reason: "ServiceUnavailable", message: "nothing could be stored: \(error)")
+    }
   }
 
   /// A client certificate with a role; the names come from the caller of this call, who is an administrator.
@@ -219,10 +287,15 @@ import Wire
       throw CallError(reason: "BadRequest", message: "\"\(name)\" is no client name: 1 to 64 bytes, not `system:` …")
     }
     let subject = CertificateSubject(commonName: name, organizations: ["skerry:\(role)"])
+    // It must begin behind a revocation of the name, also when that was a moment ago.
+    var start = scheduler.wall
+    if let before = revokedClients[name] {
+      start = max(start, before + CertificateAuthority.backdating + .seconds(1))
+    }
     do throws(SkerryError) {
       let certificate = try authority.issue(
         publicKey: csr.publicKey, subject: subject, usage: .client, lifetime: min(lifetime, Self.clientLifetime),
-        now: scheduler.wall, random: random)
+        now: start, random: random)
       return ["certificate": .string(certificate.pem), "ca": .string(authority.certificate.pem)]
     } catch {
       throw CallError(reason: "InternalError", message: "the certificate could not be signed: \(error)")

@@ -13,5 +13,8 @@ package enum EdgeLog {
   package static let socketRefused = LogCode("W-EDGE-010")
   package static let forbidden = LogCode("W-EDGE-011")
   package static let replicaRead = LogCode("E-EDGE-012")
+  package static let unknownKept = LogCode("W-EDGE-014")
+  package static let unknownOver = LogCode("W-EDGE-015")
+  package static let clock = LogCode("W-EDGE-016")
   package static let apiListen = LogCode("W-EDGE-013")
 }

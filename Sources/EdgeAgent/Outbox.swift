@@ -11,8 +11,13 @@ import Sync
 /// are durable. The incarnation is drawn whenever the file is made or opened, and entries keep the one they were
 /// written under, so that no number is ever reused, whatever was restored.
 @LoopActor package final class Outbox {
-  /// Entries a lane keeps; beyond it the oldest go, and one `dropped` entry stands for them.
-  package nonisolated static let maxEntries: UInt64 = 100_000
+  /// How much a lane keeps, over all incarnations; beyond it the oldest go, and a `dropped` entry stands for them.
+  package struct Limits: Sendable {
+    package var entries: UInt64 = 100_000
+    /// Bytes of payloads.
+    package var bytes: UInt64 = 64 << 20
+    package init() {}
+  }
   /// Entries that wait for the writer; beyond it the newest is refused and counted.
   package static let maxPending = 50_000
 
@@ -48,6 +53,8 @@ import Sync
     let insert: Statement
     let supersede: Statement
     let forget: Statement
+    /// An upper bound of what each lane holds; made exact when it reaches a limit.
+    var sizes: [Lane: OutboxBounds.Size] = [:]
     init(_ file: StoreFile) throws(SkerryError) {
       self.file = file
       insert = try file.database.prepare(
@@ -62,6 +69,7 @@ import Sync
   private let reader: Database
   private let select: Statement
   private let logger: Logger
+  private let limits: Limits
   private var ages: [Incarnation: Int64] = [:]
   /// Newest number of each lane under each incarnation, as far as it is durable.
   private var newest: [Lane: [Incarnation: UInt64]] = [:]
@@ -80,9 +88,11 @@ import Sync
   /// `vfs` names a registered SQLite VFS, nil is the system's files; `driver` runs the writer, nil starts a thread for
   /// it. Throws what `StoreFile` throws.
   package init(
-    path: String, vfs: String? = nil, random: any RandomSource, logger: Logger, driver: (any SerialDriver)? = nil
+    path: String, vfs: String? = nil, limits: Limits = Limits(), random: any RandomSource, logger: Logger,
+    driver: (any SerialDriver)? = nil
   ) throws(SkerryError) {
     self.logger = logger
+    self.limits = limits
     let file = try StoreFile(path: path, schema: Self.schema, options: Database.Options(vfs: vfs))
     guard let incarnation = Incarnation(random.bytes(16)) else { preconditionFailure("16 bytes were asked for") }
     current = incarnation
@@ -203,15 +213,15 @@ import Sync
     pending = []
     forgetting = []
     let age = ages[current] ?? 0
-    let writer = writer
+    let (writer, limits) = (writer, limits)
     driver.run { [self] in
-      let error = Self.commit(writer, batch, gone, age: age)
+      let error = Self.commit(writer, batch, gone, age: age, limits)
       spawn { self.wrote(batch, gone, error) }
     }
   }
 
   private nonisolated static func commit(
-    _ writer: Writer, _ batch: [Pending], _ gone: [Forgotten], age: Int64
+    _ writer: Writer, _ batch: [Pending], _ gone: [Forgotten], age: Int64, _ limits: Limits
   ) -> SkerryError? {
     do throws(SkerryError) {
       try writer.file.database.write { () throws(SkerryError) in
@@ -234,7 +244,7 @@ import Sync
           writer.insert.bind(5, entry.payload)
           try writer.insert.run()
         }
-        try bound(writer, age: age, lanes: Set(batch.map(\.lane)))
+        try bound(writer, batch, limits)
       }
       return nil
     } catch {
@@ -242,34 +252,13 @@ import Sync
     }
   }
 
-  /// Keeps each lane below its limit: the oldest entries of this incarnation become one `dropped` entry, which takes
-  /// the number of the last of them.
-  private nonisolated static func bound(_ writer: Writer, age: Int64, lanes: Set<Lane>) throws(SkerryError) {
-    for lane in lanes {
-      let range = try writer.file.database.prepare(
-        "SELECT count(*), min(number) FROM entries WHERE lane = ? AND age = ?")
-      range.bind(1, lane.rawValue)
-      range.bind(2, age)
-      guard try range.step(), range.uint(0) > maxEntries else { continue }
-      let first = range.uint(1)
-      let cut = try writer.file.database.prepare(
-        "SELECT number FROM entries WHERE lane = ? AND age = ? ORDER BY number LIMIT 1 OFFSET ?")
-      cut.bind(1, lane.rawValue)
-      cut.bind(2, age)
-      cut.bind(3, maxEntries / 10)
-      guard try cut.step() else { continue }
-      let last = cut.uint(0)
-      cut.reset()
-      writer.forget.bind(1, lane.rawValue)
-      writer.forget.bind(2, age)
-      writer.forget.bind(3, last)
-      try writer.forget.run()
-      writer.insert.bind(1, lane.rawValue)
-      writer.insert.bind(2, age)
-      writer.insert.bind(3, last)
-      writer.insert.bind(4, "")
-      writer.insert.bind(5, LanePayload.dropped(from: first, to: last, count: maxEntries / 10 + 1).encode())
-      try writer.insert.run()
+  /// Keeps each lane below its limits.
+  private nonisolated static func bound(_ writer: Writer, _ batch: [Pending], _ limits: Limits) throws(SkerryError) {
+    for lane in Set(batch.map(\.lane)) {
+      let mine = batch.filter { $0.lane == lane }
+      try OutboxBounds.keep(
+        writer.file.database, lane, &writer.sizes,
+        added: (UInt64(mine.count), mine.reduce(0) { $0 + UInt64($1.payload.count) }), limits)
     }
   }
 

@@ -32,6 +32,8 @@ package struct EdgeConfiguration: Sendable {
   package var runtime: Runtime
   package var podSubnet: String?
   package var maxPods: Int
+  /// How long what a cloud with another history does not know goes on.
+  package var unknownGrace: Duration
   /// Uids besides root that may use the edge socket.
   package var socketUsers: Set<UInt32>
   package var labels: [String: String]
@@ -63,6 +65,7 @@ package struct EdgeConfiguration: Sendable {
     self.runtime = runtime
     podSubnet = try settings.string("pod-subnet")
     maxPods = try settings.int("max-pods", or: 110, in: 1...PodManager.maxPods)
+    unknownGrace = try settings.duration("unknown-grace", or: UnknownGrace.usual)
     socketUsers = []
     for user in try settings.list("socket-users") {
       guard let uid = UInt32(user) else { throw SkerryError(.invalidArgument, "socket-users: \"\(user)\" is no uid") }

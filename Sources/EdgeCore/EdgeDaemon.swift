@@ -17,20 +17,25 @@ import Wire
 /// An edgecore: replica, outbox, pods, the link with the cloud and the edge API, joined and started so that everything
 /// that does not need the cloud runs before it is dialled.
 @LoopActor package final class EdgeDaemon {
-  private let configuration: EdgeConfiguration
-  private let logger: Logger
+  let configuration: EdgeConfiguration
+  let logger: Logger
   private let metrics = Metrics()
   private let replica: SQLiteObjectLog
   private let outbox: Outbox
+  let clock: NodeClock
+  let grace: UnknownGrace
+  let reporter: NodeReporter
+  let joinDialer: Dialer
+  let random: any RandomSource
   private let view: EdgeView
   private let server: APIServer
   private let pods: PodManager
-  private let status: NodeStatusReporter
-  private let link: CloudLink
+  let status: NodeStatusReporter
+  let link: CloudLink
   private let forwarder: ReadingsForwarder
   private let socket: EdgeSocket
   private let operations: OperationsServer
-  private let rotation: CertificateRotation
+  let rotation: CertificateRotation
   private let readiness = Readiness()
 
   package static func start(_ configuration: EdgeConfiguration, loop: Loop) async throws(SkerryError) -> EdgeDaemon {
@@ -41,9 +46,11 @@ import Wire
 
   private init(_ configuration: EdgeConfiguration, loop: Loop, random: any RandomSource) throws(SkerryError) {
     self.configuration = configuration
-    let logger = Daemon.logger("edgecore/\(configuration.node)", level: configuration.logLevel, clock: loop)
-    self.logger = logger
     try Files.makeDirectory(configuration.data, mode: 0o700, durably: true)
+    let clock = Self.clock(configuration, loop, metrics)
+    self.clock = clock
+    let logger = Daemon.logger("edgecore/\(configuration.node)", level: configuration.logLevel, clock: clock)
+    self.logger = logger
     try Files.makeDirectory(configuration.volatile, mode: 0o711)
     // Files of Secrets and tokens: containers see them by mounts, other users of this machine not at all.
     let isolated = configuration.runtime == .oci
@@ -55,28 +62,29 @@ import Wire
         path: "\(configuration.data)/replica.db", role: .follower,
         sealing: Sealer(ring: ring, random: random),
         metrics: metrics),
-      scheduler: loop, random: random)
+      scheduler: clock, random: random)
     outbox = try Outbox(path: "\(configuration.data)/outbox.db", random: random, logger: logger)
-    let runtime = try Self.runtime(configuration, loop: loop, random: random, logger: logger)
-    let reporter = NodeReporter(outbox: outbox, nodeName: configuration.node, scheduler: loop, random: random)
+    self.random = random
+    let runtime = try Self.runtime(configuration, scheduler: clock, random: random, logger: logger)
+    reporter = NodeReporter(outbox: outbox, nodeName: configuration.node, scheduler: clock, random: random)
     pods = PodManager(
       replica: replica, runtime: runtime,
       volumes: PodVolumeStore(root: "\(configuration.data)/pods", volatileRoot: "\(configuration.volatile)/pods"),
-      reporter: reporter, scheduler: loop, logger: logger,
+      reporter: reporter, scheduler: clock, logger: logger,
       configuration: PodManager.Configuration(
         nodeName: configuration.node, hostIP: configuration.address, logRoot: "\(configuration.data)/logs"))
     let facts = NodeFacts.read(
       name: configuration.node, address: configuration.address, dataDirectory: configuration.data,
       maxPods: configuration.maxPods, runtime: "\(runtime.name)://\(Version.current)", version: "v\(Version.current)")
-    status = NodeStatusReporter(facts: facts, replica: replica, reporter: reporter, scheduler: loop)
+    status = NodeStatusReporter(facts: facts, replica: replica, reporter: reporter, scheduler: clock)
 
     view = EdgeView(replica: replica, random: random, logger: logger)
     reporter.listener = view
     server = APIServer(
-      log: view.log, authorizer: EdgeAuthorizer(metrics: metrics, logger: logger), scheduler: loop,
+      log: view.log, authorizer: EdgeAuthorizer(metrics: metrics, logger: logger), scheduler: clock,
       random: random, mode: .replica, metrics: metrics, logger: logger)
-    forwarder = ReadingsForwarder(scheduler: loop, metrics: metrics, logger: logger)
-    let calls = NodeCalls(runtime: runtime, replica: replica, scheduler: loop)
+    forwarder = ReadingsForwarder(scheduler: clock, metrics: metrics, logger: logger)
+    let calls = NodeCalls(runtime: runtime, replica: replica, scheduler: clock)
     let deviceCalls = DeviceCalls(forwarder: forwarder, random: random)
     server.register(subresource: "log", of: "pods") { (reference, options, stream, _) async throws(APIError) in
       try await calls.log(reference, options, stream)
@@ -89,12 +97,19 @@ import Wire
       try await deviceCalls.command(reference, options, caller)
     }
     server.writeRouter = EdgeWrites(view: view, outbox: outbox, nodeName: configuration.node)
-    let face = APIService(api: server, scheduler: loop, metrics: metrics)
+    let face = APIService(api: server, scheduler: clock, metrics: metrics)
     rotation = try CertificateRotation(
       CertificateRotation.Paths(
         ca: configuration.ca, certificate: configuration.certificate, key: configuration.key),
-      node: configuration.node, scheduler: loop, logger: logger)
-    let dialer = try Dialer(targets: configuration.cloud, context: rotation.context, scheduler: loop)
+      node: configuration.node, scheduler: clock, logger: logger)
+    let dialer = try Dialer(targets: configuration.cloud, context: rotation.context, scheduler: clock)
+    let joining = try TLSContext.client(
+      credentials: nil, trust: .authority(rotation.caPEM), alpn: [CertificateRotation.joinProtocol])
+    joinDialer = try Dialer(targets: configuration.cloud, context: joining, scheduler: clock)
+    grace = UnknownGrace(
+      replica: replica, grace: configuration.unknownGrace, scheduler: clock, metrics: metrics, logger: logger)
+    let follower = ReplicaFollower(replica: replica, logger: logger)
+    follower.grace = grace
     link = CloudLink(
       dial: { () async throws(SkerryError) in try await dialer.connect() },
       hello: [
@@ -102,36 +117,37 @@ import Wire
         "labels": Value(
           configuration.labels.merging(
             ["kubernetes.io/os": "linux", "kubernetes.io/arch": facts.architecture]) { mine, _ in mine }),
-      ], follower: ReplicaFollower(replica: replica, logger: logger), outbox: outbox, calls: face,
+      ], follower: follower, outbox: outbox, calls: face,
       // What the cloud passes on was authorised there, under its user's own name.
       caller: {
         face.connection(
           caller: Caller(user: "system:cloud", groups: [EdgeAuthorizer.cloudGroup], node: nil, origin: .network))
-      }, scheduler: loop, random: random, metrics: metrics, logger: logger)
+      }, scheduler: clock, random: random, metrics: metrics, logger: logger)
     let credentials = try EdgeCredentials.open("\(configuration.data)/edge-api", random: random)
     pods.edgeAPI = PodEdgeAPI(credentials: credentials, directory: Self.podSockets(configuration))
     socket = EdgeSocket(
       face: face, nodeName: configuration.node, users: configuration.socketUsers.union([getuid()]),
-      credentials: credentials, scheduler: loop, random: random, logger: logger)
+      credentials: credentials, scheduler: clock, random: random, logger: logger)
     operations = try OperationsServer.standard(
-      at: configuration.operations, metrics: metrics, scheduler: loop, ready: readiness)
+      at: configuration.operations, metrics: metrics, scheduler: clock, ready: readiness)
   }
 
   private static func runtime(
-    _ configuration: EdgeConfiguration, loop: Loop, random: any RandomSource, logger: Logger
+    _ configuration: EdgeConfiguration, scheduler: any Scheduler, random: any RandomSource, logger: Logger
   ) throws(SkerryError) -> any ContainerRuntime {
     let root = "\(configuration.data)/runtime"
     switch configuration.runtime {
     case .oci:
       return try OCIRuntime(
-        OCIRuntime.Options(root: root, podSubnet: configuration.podSubnet), scheduler: loop, random: random, log: logger
-      )
+        OCIRuntime.Options(root: root, podSubnet: configuration.podSubnet), scheduler: scheduler, random: random,
+        log: logger)
     case .process:
-      return try ProcessRuntime(root: root, scheduler: loop, random: random, log: logger)
+      return try ProcessRuntime(root: root, scheduler: scheduler, random: random, log: logger)
     }
   }
 
   private func begin() async throws(SkerryError) {
+    clock.start()
     readiness.isReady = { [replica] in replica.failure.map { "the replica does not write: \($0)" } }
     await view.start(waiting: Self.waiting(outbox, logger))
     server.start()
@@ -139,8 +155,10 @@ import Wire
     try await pods.start()
     status.start()
     try serveNode()
+    watchTheCloud()
     socket.onDevices = { [forwarder] session in forwarder.deviceSession(session) }
-    link.onSession = { [forwarder, rotation] session in
+    link.onSession = { [weak self, forwarder, rotation] session in
+      self?.heard(session)
       forwarder.cloudSession(session)
       rotation.sessionReady(session)
     }

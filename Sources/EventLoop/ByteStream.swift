@@ -34,13 +34,18 @@ package struct PeerCertificate: Sendable, Hashable {
   package var serial: String
   /// SHA-256 of the SubjectPublicKeyInfo: the identity of the key itself.
   package var keyFingerprint: Bytes
-  /// End of validity, seconds since 1970.
+  /// Validity, seconds since 1970.
+  package var notBefore: Int64
   package var notAfter: Int64
-  package init(commonName: String, organizations: [String], serial: String, keyFingerprint: Bytes, notAfter: Int64) {
+  package init(
+    commonName: String, organizations: [String], serial: String, keyFingerprint: Bytes, notBefore: Int64,
+    notAfter: Int64
+  ) {
     self.commonName = commonName
     self.organizations = organizations
     self.serial = serial
     self.keyFingerprint = keyFingerprint
+    self.notBefore = notBefore
     self.notAfter = notAfter
   }
 }

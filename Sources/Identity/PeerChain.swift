@@ -66,6 +66,15 @@ package enum PeerChain {
     }
   }
 
+  /// The peer's own certificate, if the chain failed for nothing but beginning later than the time it was checked at.
+  package static func notYetValid(_ context: OpaquePointer) -> Certificate? {
+    guard X509_STORE_CTX_get_error(context) == X509_V_ERR_CERT_NOT_YET_VALID,
+      let leaf = X509_STORE_CTX_get0_cert(context)
+    else { return nil }
+    X509_up_ref(leaf)
+    return try? Certificate(Owned.certificate(leaf))
+  }
+
   private static func anchor(_ context: OpaquePointer, _ pin: Bytes) -> OpaquePointer? {
     for index in 0..<max(0, skerry_presented_count(context)) {
       guard let presented = skerry_presented(context, index), let key = X509_get_pubkey(presented) else { continue }

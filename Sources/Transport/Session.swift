@@ -78,6 +78,11 @@ import Wire
   package var isClosed: Bool { machine.isClosed }
   /// True while new streams can be opened: the session is ready and the peer has not said GOAWAY.
   package var takesCalls: Bool { machine.isReady && machine.peerGoAway == nil }
+  /// The accepting side's wall clock at the handshake; nil before, and on that side itself.
+  package var peerTime: WallTime? {
+    machine.peerTime > 0
+      ? WallTime(nanoseconds: machine.peerTime.multipliedReportingOverflow(by: 1_000_000).partialValue) : nil
+  }
   /// Names the session in the logs of both sides; empty before the handshake.
   package var sessionID: String { machine.sessionID }
   /// Over what time the accepting side wants retries after a lost connection spread.

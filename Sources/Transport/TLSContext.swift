@@ -49,6 +49,9 @@ package struct TLSCredentials: Sendable {
   /// Refuses a peer whose certificate was verified: answers the reason, which is logged, or nil. The peer is told
   /// "certificate revoked" only.
   package var refusal: ((PeerCertificate) -> String?)?
+  /// Hears of a peer's certificate that was refused since it begins later than our clock shows. Nothing else about it
+  /// was believed: whoever asks has to look whose it is.
+  package var onNotYetValid: ((Certificate) -> Void)?
   private let trust: TrustStore?
   private(set) var current: TLSMaterial
 

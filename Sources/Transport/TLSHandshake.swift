@@ -47,10 +47,13 @@ extension TLSStream {
 
   /// Called by OpenSSL within a handshake: may this chain be believed?
   func verify(_ store: OpaquePointer) -> Bool {
-    guard let leaf = PeerChain.verify(store, pin: context.pin) else { return false }
+    guard let leaf = PeerChain.verify(store, pin: context.pin) else {
+      if let early = PeerChain.notYetValid(store) { context.onNotYetValid?(early) }
+      return false
+    }
     let certificate = PeerCertificate(
       commonName: leaf.commonName, organizations: leaf.organizations, serial: leaf.serial,
-      keyFingerprint: leaf.keyFingerprint, notAfter: leaf.notAfter.seconds)
+      keyFingerprint: leaf.keyFingerprint, notBefore: leaf.notBefore.seconds, notAfter: leaf.notAfter.seconds)
     if let reason = context.refusal?(certificate) {
       refusalReason = reason
       PeerChain.refuse(store)

@@ -98,6 +98,8 @@ package struct SessionMachine: Sendable {
   var nextPing: Instant
   var awaitsAnswer = false
   var missed = 0
+  /// The accepting side's wall clock as its answer told it, milliseconds since 1970; 0 before, and on that side itself.
+  package internal(set) var peerTime: Int64 = 0
   let started: Instant
 
   var actions: [SessionAction] = []

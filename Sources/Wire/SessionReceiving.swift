@@ -68,6 +68,7 @@ extension SessionMachine {
       peerLimits = welcome.limits
       features = Set(welcome.features).intersection(configuration.features)
       sessionID = welcome.session
+      peerTime = welcome.time
       reconnectSpread = welcome.spread
       interval = welcome.ping
       nextPing = now + interval

@@ -46,7 +46,6 @@ class EdgeAPITests(unittest.TestCase):
             watch = subprocess.Popen(
                 [f"{BIN}/skerry", "--edge", self.socket(cluster), "get", "pods", "-w", "-o", "json"],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            self.addCleanup(lambda: (watch.kill(), watch.wait(), watch.stdout.close()))
             pid, _ = cluster.process(before)
             os.kill(pid, signal.SIGKILL)
 
@@ -68,6 +67,9 @@ class EdgeAPITests(unittest.TestCase):
                         break
                     seen.append(value)
                     text = text.lstrip()[end:]
+            watch.kill()
+            watch.wait()
+            watch.stdout.close()
             events = self.get(cluster, "events")["items"]
             self.assertIn("Started", {event["reason"] for event in events})
 

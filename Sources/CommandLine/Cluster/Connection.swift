@@ -58,9 +58,10 @@ import Wire
     async throws(SkerryError) -> R
   {
     do { return try await body() } catch {
+      let daemon = server.hasPrefix("unix:") ? "edgecore" : "cloudcore"
       throw SkerryError(
         error.code,
-        "the server \(server) cannot be reached: check that cloudcore (with --edge: edgecore) runs there, and the address, certificates and "
+        "the server \(server) cannot be reached: check that \(daemon) runs there, and the address, certificates and "
           + "clock of this context (skerry config view)", cause: error)
     }
   }

@@ -83,7 +83,20 @@ struct TokenCommand: AsyncParsableCommand {
 
 struct ClientCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "client", abstract: "People and programs that may use a cluster.", subcommands: [CreateClient.self])
+    commandName: "client", abstract: "People and programs that may use a cluster.",
+    subcommands: [CreateClient.self, RevokeClient.self])
+
+  struct RevokeClient: ClusterCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "revoke",
+      abstract: "Make every certificate that a client of this name has worthless, and end its sessions at once.")
+    @OptionGroup var globals: GlobalOptions
+    @Argument(help: "The client.") var name: String
+    func execute(_ environment: Environment) async throws {
+      _ = try await environment.connect("clients", name, "revoke")
+      environment.console.print("client \"\(name)\" revoked")
+    }
+  }
 
   struct CreateClient: ClusterCommand {
     static let configuration = CommandConfiguration(

@@ -20,8 +20,14 @@ import Wire
     }
   }
   static let retry = Duration.seconds(600)
+  /// Between two tries to come back with a certificate that ended.
+  static let recoveryPause = Duration.seconds(30)
   static let callDeadline = Duration.seconds(30)
 
+  /// The ALPN protocol of joining, over which a node without a good certificate asks for one.
+  package static let joinProtocol = "skerry-join/1"
+  /// The cloud's authority.
+  package let caPEM: String
   /// The context that the link dials with.
   package let context: TLSContext
   private let paths: Paths
@@ -32,6 +38,9 @@ import Wire
   private var certificate: Certificate
   private var timer: TimerID?
   private weak var session: Session?
+  private var nextRecovery: Instant?
+  /// Opens a connection for joining: the cloud is known by its CA, this node by nothing yet.
+  package var dialJoin: (@LoopActor () async throws(SkerryError) -> any ByteStream)?
 
   /// A new certificate is in use for new connections.
   package var onRenewed: (() -> Void)?
@@ -52,9 +61,10 @@ import Wire
         .invalidArgument,
         "\(paths.certificate) is for \"\(certificate.commonName)\", not for node \"\(node)\"; join again")
     }
+    caPEM = try text(paths.ca)
     context = try TLSContext.client(
-      credentials: TLSCredentials(certificatePEM: certificatePEM, keyPEM: keyPEM),
-      trust: .authority(try text(paths.ca)), alpn: ["skerry/1"])
+      credentials: TLSCredentials(certificatePEM: certificatePEM, keyPEM: keyPEM), trust: .authority(caPEM),
+      alpn: ["skerry/1"])
   }
 
   /// A session is ready: renew over it when it is time.
@@ -93,6 +103,42 @@ import Wire
       logger.error(EdgeLog.rotation, "the node's certificate could not be renewed: \(error)")
       schedule(after: Self.retry)
     }
+  }
+
+  /// The cloud refused the node. If that is since its certificate has ended (it was away for longer than that lives), it
+  /// asks for a new one by the key that the cloud has recorded; the cloud grants that within its window, and never to a
+  /// revoked node. True if there is a new certificate.
+  package func recover(from error: SkerryError, random: any RandomSource) async -> Bool {
+    let now = scheduler.now
+    let isOver = certificate.notAfter < scheduler.wall || error.description.contains("certificate has expired")
+    guard isOver, nextRecovery.map({ now >= $0 }) ?? true, let dialJoin else { return false }
+    nextRecovery = now + Self.recoveryPause
+    do {
+      let stream = try await dialJoin()
+      let session = Session(
+        stream: stream, role: .client, hello: ["role": "node", "node": .string(node)], scheduler: scheduler,
+        random: random)
+      session.start()
+      defer { session.close() }
+      try await session.ready()
+      let csr = try CertificateSigningRequest.make(key: key, commonName: CertificateSubject.node(node).commonName)
+      let answer = try await session.call(
+        method: "renew", params: ["node": .string(node), "csr": .string(csr.pem)], deadline: Self.callDeadline)
+      try take(answer)
+      logger.info(
+        "the node's certificate had ended; a new one was granted for its recorded key",
+        metadata: ["until": "\(certificate.notAfter.seconds)"])
+      return true
+    } catch {
+      logger.error(EdgeLog.rotation, "the certificate has ended and no new one was granted: \(error)")
+      return false
+    }
+  }
+
+  /// Whether the cloud's authority signed a serving certificate.
+  package func isFromOurAuthority(_ certificate: Certificate) -> Bool {
+    guard let authorities = try? Certificate.chain(pem: caPEM) else { return false }
+    return certificate.allows(.server) && authorities.contains { certificate.isIssued(by: $0) }
   }
 
   private func take(_ answer: Value) throws(SkerryError) {

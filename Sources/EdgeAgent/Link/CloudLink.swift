@@ -35,6 +35,8 @@ import Wire
 
   /// A session is ready, for whoever forwards something over it; called before lanes are opened.
   package var onSession: ((Session) -> Void)?
+  /// The cloud refused this node: answers whether something was done about it and the next try may come at once.
+  package var onRefused: ((SkerryError) async -> Bool)?
   /// It is over.
   package var onSessionEnd: (() -> Void)?
 
@@ -96,6 +98,7 @@ import Wire
       } catch {
         wasRefused = RedialBackoff.outcome(of: error) == .refused
         if wasRefused {
+          if await onRefused?(error) == true { continue }
           logger.error(EdgeLog.cloudRefused, "the cloud refuses this node: \(error)")
         } else {
           logger.warning(EdgeLog.cloudUnreachable, "no session with the cloud: \(error)")
@@ -175,8 +178,13 @@ import Wire
   private func openLane(_ lane: Lane, _ session: Session) {
     let stream = session.open(
       method: "lane", params: LaneUplink.parameters(lane, outbox), priority: lane == .status ? .status : .telemetry)
-    uplinks[lane] = LaneUplink(
+    let uplink = LaneUplink(
       lane: lane, outbox: outbox, pipe: SessionPipe(stream, of: session), logger: logger)
+    uplinks[lane] = uplink
+    uplink.onNext = { [weak self, weak session] in
+      guard let self, let session, self.session === session, !session.isClosed else { return }
+      self.openLane(lane, session)
+    }
   }
 }
 

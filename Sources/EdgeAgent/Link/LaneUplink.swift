@@ -12,9 +12,11 @@ import Wire
   private let logger: Logger
   private var sender: LaneSender?
   private var ended = false
+  private let names: Set<Incarnation>
 
   /// `pipe` is a stream that was opened with `parameters`.
   package init(lane: Lane, outbox: Outbox, pipe: any MessagePipe, logger: Logger) {
+    names = Set(Self.named(lane, outbox))
     self.lane = lane
     self.outbox = outbox
     self.pipe = pipe
@@ -26,9 +28,29 @@ import Wire
 
   /// What the stream is opened with: the incarnations that still hold entries, oldest first, and the current one.
   package static func parameters(_ lane: Lane, _ outbox: Outbox) -> Value {
+    [
+      "lane": .string(lane.rawValue),
+      "incarnations": .array(named(lane, outbox).map { .string($0.description) }),
+    ]
+  }
+
+  /// The oldest, as many as one stream may name; when they are applied, the lane is opened again for the next.
+  private static func named(_ lane: Lane, _ outbox: Outbox) -> [Incarnation] {
     var ids = outbox.incarnations(lane).map(\.id)
     if !ids.contains(outbox.current) { ids.append(outbox.current) }
-    return ["lane": .string(lane.rawValue), "incarnations": .array(ids.map { .string($0.description) })]
+    return Array(ids.prefix(LaneMessage.maxIncarnations))
+  }
+
+  /// All that this stream named was applied, and there is more.
+  package var onNext: (() -> Void)?
+
+  private func goOn() {
+    guard !ended, sender?.isDrained == true, let last = outbox.incarnations(lane).last?.id, !names.contains(last) else {
+      return
+    }
+    ended = true
+    pipe.finish(.null)
+    onNext?()
   }
 
   private func received(_ message: Bytes) {
@@ -36,7 +58,8 @@ import Wire
       switch try LaneMessage.decode(message) {
       case .cursors(let cursors):
         for (incarnation, number) in cursors where number > 0 { outbox.forget(lane, incarnation, through: number) }
-        sender = LaneSender(incarnations: outbox.incarnations(lane), cursors: cursors)
+        sender = LaneSender(
+          incarnations: outbox.incarnations(lane).filter { names.contains($0.id) }, cursors: cursors)
       case .applied(let incarnation, let number, let refused):
         if sender?.acknowledged(incarnation, through: number, refused: refused) == true {
           outbox.forget(lane, incarnation, through: number)
@@ -44,6 +67,7 @@ import Wire
       case .batch: throw SkerryError(.protocolViolation, "the hub sent a batch on a lane, which only nodes do")
       }
       pump()
+      goOn()
     } catch {
       stop("\(error)")
     }
@@ -52,6 +76,7 @@ import Wire
   /// New entries are durable.
   package func grew() {
     guard let last = outbox.incarnations(lane).last(where: { $0.id == outbox.current })?.last else { return }
+    guard names.contains(outbox.current) else { return }
     sender?.grew(outbox.current, last: last)
     pump()
   }

@@ -17,6 +17,8 @@ import Sync
 
   private let replica: any ObjectLog
   private let logger: Logger
+  /// Keeps what a cloud with another history does not know; without it that goes at once.
+  package var grace: UnknownGrace?
   private var phase = Phase.waiting
   private var reached: Cursor?
   /// Positions that were applied, for metrics.
@@ -44,6 +46,8 @@ import Sync
     phase = .waiting
     var digest = SliceDigest()
     for (key, revision) in try inventory() { digest.add(key: key, revision: revision) }
+    // Nothing that is here counts as being where the cloud is: it sends the slice whole, and what it lacks goes.
+    if grace?.isOver == true { return ["digest": ""] }
     return [
       "log": .string(tail.log.description), "epoch": .int(Int64(clamping: tail.epoch)),
       "position": .int(Int64(clamping: tail.position)), "digest": .string(digest.bytes.hex),
@@ -120,7 +124,10 @@ import Sync
     }
     phase = .following(log: log, epoch: epoch)
     let target = Cursor(log: log, epoch: epoch, position: position)
-    let list = objects.sorted { $0.key < $1.key }.map { (key: $0.key, object: $0.value) }
+    let before = replica.tail
+    let isOther = before.position > 0 && (before.log != log || before.epoch != epoch)
+    let kept = try await grace?.keep(beside: Set(objects.keys), isOther: isOther) ?? []
+    let list = (objects.map { (key: $0.key, object: $0.value) } + kept).sorted { $0.key < $1.key }
     try await commit { self.replica.replace(position: target, objects: list, completion: $0) }
     logger.info("the slice was taken as a snapshot at \(position): \(list.count) objects")
     applied.add()

@@ -101,14 +101,18 @@ package struct NodeFacts: Sendable, Hashable {
   private let facts: NodeFacts
   private let replica: any ObjectLog
   private let reporter: NodeReporter
+  private let scheduler: any Scheduler
   private let since: WallTime
   private var observation: ObservationID?
+  /// Conditions besides the usual ones, by type.
+  private var conditions: [String: Value] = [:]
   private var key: String { "nodes//\(facts.name)" }
 
   package init(facts: NodeFacts, replica: any ObjectLog, reporter: NodeReporter, scheduler: any Scheduler) {
     self.facts = facts
     self.replica = replica
     self.reporter = reporter
+    self.scheduler = scheduler
     since = scheduler.wall
   }
 
@@ -120,6 +124,20 @@ package struct NodeFacts: Sendable, Hashable {
     look()
   }
 
+  /// Tells a condition of the node; told as "False" with that reason while nothing is the matter.
+  package func set(condition type: String, isTrue: Bool, reason: String, message: String) {
+    let (old, status) = (conditions[type], isTrue ? "True" : "False")
+    if let old, old["status"].string == status, old["message"].string == message { return }
+    // What never was the matter need not be said.
+    if old == nil, !isTrue { return }
+    let time = Value.string(Timestamp.format(scheduler.wall))
+    conditions[type] = [
+      "type": .string(type), "status": .string(status), "reason": .string(reason), "message": .string(message),
+      "lastHeartbeatTime": time, "lastTransitionTime": time,
+    ]
+    look()
+  }
+
   package func stop() {
     if let observation { replica.cancelObservation(observation) }
   }
@@ -127,7 +145,11 @@ package struct NodeFacts: Sendable, Hashable {
   private func look() {
     guard let stored = try? replica.read(key, at: nil), let body = try? CBOR.decode(stored.body) else { return }
     let shown = stored.status.flatMap { try? CBOR.decode($0) } ?? .null
-    let own = facts.status(since: since)
+    var own = facts.status(since: since)
+    if !conditions.isEmpty {
+      let more = conditions.sorted { $0.key < $1.key }.map(\.value)
+      own["conditions"] = .array((own["conditions"].array ?? []) + more)
+    }
     if !OwnStatus.isShown(own, in: shown) { reporter.assertAgain(key: key) }
     reporter.tell(key: key, uid: Object(body).uid, status: own)
   }

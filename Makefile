@@ -10,6 +10,8 @@ SEED ?=
 PYTHON := .venv/bin/python
 
 .PHONY: help demo test chaos power-cuts build release fmt check fuzz bench deps deps-test clean
+.PHONY: help demo test chaos build release fmt check fuzz bench deps deps-test clean
+.PHONY: help demo test build release fmt check fuzz bench bench-peers budgets deps deps-test clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -43,8 +45,15 @@ check: ## formatting and the house rules, without the other tests
 fuzz: deps ## libFuzzer over every decoder that an outsider's bytes reach; SECONDS=60 each
 	scripts/fuzz.sh "$(SECONDS)"
 
-bench: release ## sizes and start times of the release binaries, and the recorded benchmarks
-	scripts/bench.sh
+bench: release ## every scenario of skerry-bench once: a table, BENCH_OUT/bench.json and BENCH_OUT/bench.html
+	scripts/bench.sh all
+
+bench-peers: release ## the same beside etcd, NATS and Mosquitto, with ratios
+	scripts/install-deps.sh bench
+	scripts/bench.sh peers
+
+budgets: ## instructions and allocations of the hot paths against benchmarks/budgets
+	scripts/budgets.sh
 
 deps: ## install the Debian packages that building needs
 	scripts/install-deps.sh build

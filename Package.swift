@@ -18,6 +18,7 @@ let pureFlags: [SwiftSetting] = flags + [.strictMemorySafety()]
 let modbus: Target.Dependency = .target(name: "CModbus", condition: .when(traits: ["Devices"]))
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let histogram: Target.Dependency = .product(name: "Histogram", package: "hdrhistogram-swift")
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 func room(_ name: String, _ dependencies: [Target.Dependency] = [], pure: Bool = false) -> Target {
@@ -58,6 +59,8 @@ let floor3: [Target] = [
   room("Transport", ["Base", "Wire", "EventLoop", "Identity", "COpenSSL"]),
   room("ObjectLog", ["Base", "EventLoop", "Store"]),
   room("FaultVFS", ["Base", "CSQLite"]),
+  // What the machine can do without us: it says the libraries' own names, and only the bench asks it.
+  room("BenchFloor", ["Base", "Identity", "CLibUV", "COpenSSL", "CSQLite"]),
 ]
 let floor4: [Target] = [
   room("APIConformance", ["Base", "Conformance", "ObjectModel", "API"]),
@@ -109,6 +112,12 @@ let floor6: [Target] = [
   room(
     "CommandLine",
     ["Base", "Wire", "ObjectModel", "EventLoop", "Identity", "API", "Transport", "APIClient", arguments, yams]),
+  room(
+    "Bench",
+    [
+      "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "API", "Sync", "Transport", "ObjectLog", "APIServer",
+      "APIFace", "APIClient", "CloudScheduler", "BenchFloor", histogram,
+    ]),
   room("DeviceConformance", ["Base", "DeviceSDK"]),
   room("ContainerRuntimeConformance", ["Base", "ContainerRuntime"]),
   room("ObjectLogConformance", ["Base", "Conformance", "ObjectLog"]),
@@ -120,6 +129,7 @@ let floor7: [Target] = [
   main("device-modbus", ["DeviceSDK", "DeviceDrivers"]),
   main("modbus-simulator", ["Base", "DeviceSDK", modbus]),
   main("skerry", ["CommandLine"]),
+  main("skerry-bench", ["Bench"]),
   main("FuzzCBOR", ["Base", "Wire", "ObjectModel", "API", "Sync"]),
   main("FuzzJSON", ["Base", "Wire", "ObjectModel"]),
   main("FuzzSession", ["Base", "Wire"]),
@@ -142,6 +152,7 @@ let testTargets: [Target] = [
       "Transport", "Wire", logging,
     ]),
   tests("Base"),
+  tests("Bench", ["Base", "EventLoop", "ObjectModel", "skerry-bench", "cloudcore"]),
   tests(
     "CloudControllers",
     ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),
@@ -200,6 +211,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log.git", exact: "1.16.2"),
     .package(url: "https://github.com/apple/swift-argument-parser.git", exact: "1.8.2"),
     .package(url: "https://github.com/jpsim/Yams.git", exact: "6.2.2"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift.git", exact: "0.2.0"),
   ],
   targets: floor0 + floor1 + floor2 + floor3 + floor4 + floor5 + floor6 + floor7 + testTargets
 )

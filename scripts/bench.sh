@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
-# Prints the size of each release binary and how long it takes to start (the shortest of ten runs of `--help`).
+# Runs skerry-bench with the release binaries: `scripts/bench.sh all` or `scripts/bench.sh peers`; more arguments go to it.
+# RUNS (default 1; recorded results use 5) is the number of interleaved runs, BENCH_OUT the directory of the results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+what=${1:-all}
+[ $# = 0 ] || shift
+out=${BENCH_OUT:-.build/bench}
+mkdir -p "$out"
 bin=$(swift build -c release --static-swift-stdlib --traits Devices --show-bin-path)
+ulimit -n "$(ulimit -Hn)"
+
+# Sizes and start times of the binaries; the start is the shortest of ten runs of `--help`.
 printf '%-15s %10s %12s\n' program bytes 'start (ms)'
 for program in cloudcore edgecore devicecore device-modbus skerry; do
   [ -x "$bin/$program" ] || continue
@@ -15,3 +23,7 @@ for program in cloudcore edgecore devicecore device-modbus skerry; do
   done
   printf '%-15s %10s %12s\n' "$program" "$(stat -c %s "$bin/$program")" "$(awk "BEGIN{printf \"%.1f\", $best/1e6}")"
 done
+
+name=bench
+[ "$what" = all ] || name=bench-$what
+exec "$bin/skerry-bench" "$what" --runs "${RUNS:-1}" --json "$out/$name.json" --report "$out/$name.html" "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing: `scripts/install-deps.sh build` for building, `… build test` for
-# tests and demo too. Quick when nothing is missing. Works as root or with sudo; else it says what to run.
+# tests and demo too, `bench` for the peers of the bench. Quick when nothing is missing. Works as root or with sudo; else it says what to run.
 set -euo pipefail
 
 # What each is for: the loop, TLS and X.509, the store, Modbus; how SwiftPM finds them.
@@ -9,12 +9,16 @@ build=(libuv1-dev libssl-dev libsqlite3-dev libmodbus-dev pkg-config)
 test=(runc conmon containernetworking-plugins iptables nftables iproute2 skopeo umoci docker-registry busybox-static openssl
   python3-venv procps systemd)
 
+# The peers that the bench is compared with, and the counter of its budgets.
+bench=(etcd-server etcd-client nats-server mosquitto valgrind)
+
 wanted=()
 for set in "${@:-build}"; do
   case $set in
     build) wanted+=("${build[@]}") ;;
     test) wanted+=("${test[@]}") ;;
-    *) echo "install-deps.sh: unknown set \"$set\"; say build or test" >&2; exit 2 ;;
+    bench) wanted+=("${bench[@]}") ;;
+    *) echo "install-deps.sh: unknown set \"$set\"; say build, test or bench" >&2; exit 2 ;;
   esac
 done
 

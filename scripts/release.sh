@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 options=(-c release --static-swift-stdlib --traits Devices)
 swift build "${options[@]}"
 bin=$(swift build "${options[@]}" --show-bin-path)
-for program in cloudcore edgecore devicecore device-modbus skerry; do
+for program in cloudcore edgecore devicecore device-modbus skerry skerry-bench; do
   [ ! -x "$bin/$program" ] || ls -l --block-size=K "$bin/$program" | awk '{print $5, $NF}'
 done

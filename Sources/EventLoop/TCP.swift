@@ -7,6 +7,9 @@ package struct TCPOptions: Sendable {
   /// Unsent bytes that the kernel keeps at most (TCP_NOTSENT_LOWAT), so that a control frame never waits behind
   /// seconds of bulk: a default socket on a slow line holds megabytes.
   package var notSentLowWater = 16 * 1024
+  /// Of a connection that we open: the address that it comes from; nil lets the kernel choose. A load generator spreads
+  /// over several, since one address has no more than 65,535 ports towards one server.
+  package var source: SocketAddress?
   package init() {}
 }
 
@@ -43,6 +46,10 @@ package struct TCPOptions: Sendable {
       let tcp = handle.cast(to: uv_tcp_t.self)
       let status = uv_tcp_init(Loop.current.uv, tcp)
       guard status == 0 else { return status }
+      if let source = options.source {
+        let bound = source.withSockaddr { uv_tcp_bind(tcp, $0, 0) }
+        guard bound == 0 else { return bound }
+      }
       return address.withSockaddr { uv_tcp_connect(request, tcp, $0, connectDone) }
     } made: { handle in
       configureTCP(handle, options)

@@ -79,7 +79,8 @@ package struct TLSCredentials: Sendable {
     return try TLSContext(.server, credentials: credentials, trust: trust, pin: nil, protocols: protocols)
   }
 
-  /// A client. `credentials` is nil where the server asks for no certificate.
+  /// A client. `credentials` is nil where the server asks for no certificate; `alpn` is empty only towards servers that
+  /// know nothing of it (other products' brokers).
   package static func client(
     credentials: TLSCredentials?, trust: TLSTrust, alpn: [String]
   ) throws(SkerryError) -> TLSContext {
@@ -140,7 +141,7 @@ final class TLSMaterial {
     case .client:
       SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
       let list = protocols.flatMap { [UInt8($0.name.utf8.count)] + Array($0.name.utf8) }
-      SSL_CTX_set_alpn_protos(context, list, UInt32(list.count))
+      if !list.isEmpty { SSL_CTX_set_alpn_protos(context, list, UInt32(list.count)) }
     }
   }
 

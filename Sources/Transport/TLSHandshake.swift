@@ -26,14 +26,15 @@ extension TLSStream {
     var name: UnsafePointer<UInt8>?
     var length: UInt32 = 0
     SSL_get0_alpn_selected(ssl, &name, &length)
-    guard let name, length > 0 else {
+    if let name, length > 0 {
+      peer.applicationProtocol = String(decoding: UnsafeBufferPointer(start: name, count: Int(length)), as: UTF8.self)
+    } else if !context.protocols.isEmpty {
       let whose = context.side == .server ? "offered" : "chose"
       return fail(
         SkerryError(
           .unsupportedVersion,
           "\(peer.address) \(whose) no application protocol; \(spoken) is spoken here: is it a Skerry peer?"))
     }
-    peer.applicationProtocol = String(decoding: UnsafeBufferPointer(start: name, count: Int(length)), as: UTF8.self)
     state = .open
     if !isReading { transport.pauseReading() }
     let handshake = onHandshake

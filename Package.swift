@@ -138,6 +138,12 @@ let testTargets: [Target] = [
   tests("CloudHub", ["Base", "Wire", "EventLoop", "API", "Sync", "ObjectLog", logging]),
   .testTarget(name: "HouseTests", swiftSettings: flags),
   .testTarget(
+    name: "EdgeSyncTests",
+    dependencies: [
+      "API", "APIFace", "APIServer", "Base", "CloudHub", "EdgeAgent", "EventLoop", "Identity", "ObjectLog",
+      "ObjectModel", "Sync", "Transport", "Wire", logging,
+    ], swiftSettings: flags),
+  .testTarget(
     name: "PowerCutTests",
     dependencies: [
       "Base", "CloudHub", "DeviceSDK", "DeviceServices", "EdgeAgent", "EventLoop", "FaultVFS", "Identity",

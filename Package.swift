@@ -127,7 +127,7 @@ let floor7: [Target] = [
   main("edgecore", ["Base", "EventLoop", "FaultVFS", "EdgeCore"]),
   main("devicecore", ["Base", "EventLoop", "FaultVFS", "DeviceCore"]),
   main("device-modbus", ["DeviceSDK", "DeviceDrivers"]),
-  main("modbus-simulator", ["Base", "DeviceSDK", modbus]),
+  main("modbus-simulator", ["Base", "DeviceSDK", "EventLoop", modbus]),
   main("skerry", ["CommandLine"]),
   main("skerry-bench", ["Bench"]),
   main("FuzzCBOR", ["Base", "Wire", "ObjectModel", "API", "Sync"]),
@@ -191,8 +191,8 @@ let testTargets: [Target] = [
   tests(
     "DeviceServices",
     [
-      "API", "Base", "DeviceConformance", "DeviceSDK", "ObjectModel", "EventLoop", "Store", "Transport", "Wire",
-      logging,
+      "API", "APIServer", "Base", "DeviceConformance", "DeviceSDK", "ObjectLog", "ObjectModel", "EventLoop", "Store",
+      "Transport", "Wire", logging,
     ]),
   tests(
     "EdgeAgent",

@@ -195,7 +195,8 @@ import Wire
     readings = placed(readings, on: node)
     let (writer, driver, list, gone) = (writer, driver, readings, gaps)
     let error = await withCheckedContinuation { (continuation: CheckedContinuation<SkerryError?, Never>) in
-      driver.run { continuation.resume(returning: Self.commit(writer, list, gone, batch, node)) }
+      let taken = driver.offer { continuation.resume(returning: Self.commit(writer, list, gone, batch, node)) }
+      if !taken { continuation.resume(returning: SkerryError(.closed, "the store of readings is closed")) }
     }
     if let error { throw error }
     stored.add(UInt64(readings.count))

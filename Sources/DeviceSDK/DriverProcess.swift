@@ -1,6 +1,5 @@
 import Base
 import EventLoop
-import Glibc
 import Logging
 import Transport
 
@@ -39,13 +38,8 @@ package enum DeviceProcess {
 
   /// Reads the settings, composes with `start` on a new main loop, and runs until a signal.
   package static func run(name: String, usage: String, start: @escaping @Sendable Start) -> Never {
-    let arguments = Array(CommandLine.arguments.dropFirst())
-    if arguments.contains("--help") || arguments.contains("-h") {
-      print("usage: \(name) [--config FILE] [--key value ...]\n\(usage)\n\(Frame.usage)")
-      exit(0)
-    }
     Daemon.run(name: name) { loop in
-      var settings = try Settings(arguments: arguments)
+      var settings = try Daemon.settings(name: name, usage: "\(usage)\n\(Frame.usage)")
       return try await start(&settings, loop)
     } stop: { stop in
       await stop()

@@ -214,10 +214,12 @@ import Sync
     forgetting = []
     let age = ages[current] ?? 0
     let (writer, limits) = (writer, limits)
-    driver.run { [self] in
+    let taken = driver.offer { [self] in
       let error = Self.commit(writer, batch, gone, age: age, limits)
       spawn { self.wrote(batch, gone, error) }
     }
+    // After `close`: the cloud was told of none of them.
+    if !taken { refused.add(UInt64(batch.count)) }
   }
 
   private nonisolated static func commit(

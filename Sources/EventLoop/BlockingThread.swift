@@ -20,14 +20,18 @@ package final class BlockingThread: Sendable {
     startThread(named: name) { [self] in serve() }
   }
 
-  /// Queues `body` behind what was queued before. After `stop` it does nothing.
-  package func run(_ body: @escaping @Sendable () -> Void) {
-    let first = state.withLock { state in
-      guard !state.stopped else { return false }
+  /// Queues `body` behind what was queued before. After `stop` it is dropped: see `offer`.
+  package func run(_ body: @escaping @Sendable () -> Void) { _ = offer(body) }
+
+  /// Queues `body` behind what was queued before; false after `stop`: then it will never run.
+  package func offer(_ body: @escaping @Sendable () -> Void) -> Bool {
+    let (taken, first) = state.withLock { state in
+      guard !state.stopped else { return (false, false) }
       defer { state.queue.append(body) }
-      return state.queue.isEmpty
+      return (true, state.queue.isEmpty)
     }
     if first { wake.signal() }
+    return taken
   }
 
   /// Ends the thread after all that is queued, and waits for that. A second call does nothing. Must not be called
@@ -61,10 +65,17 @@ package final class BlockingThread: Sendable {
   }
 }
 
-/// A counting semaphore of the operating system. The pointer is made once and used by thread-safe calls only.
+/// A counting semaphore of the operating system.
+///
+/// `@unchecked Sendable`: the one stored property is a pointer that never changes. What it points to is touched only by
+/// sem_wait and sem_post, which any thread may call (sem_overview(7)), between `init`, when nobody else has it, and
+/// `deinit`, when nobody has it any more.
 final class Semaphore: @unchecked Sendable {
   private let handle = allocated(uv_sem_t())
-  init() { uv_sem_init(handle, 0) }
+  init() {
+    let status = uv_sem_init(handle, 0)
+    precondition(status == 0, "cannot make a semaphore: \(String(cString: uv_strerror(status)))")
+  }
   deinit {
     uv_sem_destroy(handle)
     handle.deallocate()

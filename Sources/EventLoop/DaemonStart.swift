@@ -17,47 +17,26 @@ package enum LogLevel {
 /// What every daemon's main does: reads its arguments and configuration, installs the loop, runs until SIGTERM or
 /// SIGINT, and says in one line why it cannot.
 package enum Daemon {
-  /// Largest configuration file that is read.
-  static let maxConfigurationBytes = 1 << 20
-
   /// Exit status of a configuration or a start that failed: starting again cannot help. systemd's units do not restart
   /// on it (`RestartPreventExitStatus`).
   package static let exitConfiguration: Int32 = 78
 
-  /// `--config FILE` and `--set KEY=VALUE …`; `--help` and `--version` print and exit. `more` is what else the program
-  /// takes, for its help.
+  /// What the command line and the file that it names say; `--help` and `--version` print and exit. `usage` is the
+  /// program's own part of its help.
   package static func settings(
-    name: String, arguments: [String] = CommandLine.arguments, more: String = ""
+    name: String, arguments: [String] = CommandLine.arguments,
+    usage: String = "The keys are listed in docs/operations.md."
   ) throws(SkerryError) -> Settings {
-    var overrides: [(String, String)] = []
-    var file: String?
-    var rest = arguments.dropFirst()
-    while let argument = rest.popFirst() {
-      switch argument {
-      case "--config", "--set":
-        guard let value = rest.popFirst() else { throw SkerryError(.invalidArgument, "\(argument) needs a value") }
-        if argument == "--config" {
-          file = value
-        } else {
-          let parts = value.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-          guard parts.count == 2 else { throw SkerryError(.invalidArgument, "--set takes KEY=VALUE, not \"\(value)\"") }
-          overrides.append((parts[0], parts[1]))
-        }
-      case "--help", "-h":
-        print("usage: \(name) --config FILE [--set KEY=VALUE ...] \(more)\nThe keys are listed in docs/operations.md.")
-        exit(0)
-      case "--version":
-        print("\(name) \(Version.current)")
-        exit(0)
-      default: throw SkerryError(.invalidArgument, "\"\(argument)\" is not an argument of \(name); see \(name) --help")
-      }
+    let given = Array(arguments.dropFirst())
+    if given.contains("--help") || given.contains("-h") {
+      print("usage: \(name) [--config FILE] [--KEY VALUE ...]\n\(usage)")
+      exit(0)
     }
-    let text = try file.map { (path) throws(SkerryError) in
-      String(decoding: try Files.read(path, limit: maxConfigurationBytes), as: UTF8.self)
+    if given.contains("--version") {
+      print("\(name) \(Version.current)")
+      exit(0)
     }
-    var settings = try Settings(text: text ?? "", source: file ?? "the command line")
-    for (key, value) in overrides { settings.override(key, value) }
-    return settings
+    return try Settings(arguments: given)
   }
 
   /// A logger of this daemon that writes to stderr by the loop's clock.

@@ -28,3 +28,30 @@ extension Files {
   /// True if files may be made in the directory.
   package static func isWritable(_ path: String) -> Bool { access(path, W_OK) == 0 }
 }
+
+extension Files {
+  package enum Kind: Sendable {
+    case file
+    case directory
+    /// A device, a pipe, a socket.
+    case other
+  }
+
+  /// What a path leads to, links followed.
+  package static func kind(_ path: String) throws(SkerryError) -> Kind {
+    var info = stat()
+    guard stat(path, &info) == 0 else { throw failure("read", path) }
+    switch info.st_mode & S_IFMT {
+    case S_IFREG: return .file
+    case S_IFDIR: return .directory
+    default: return .other
+    }
+  }
+
+  /// The path from the root, without links; it has to be there.
+  package static func absolute(_ path: String) throws(SkerryError) -> String {
+    guard let real = realpath(path, nil) else { throw failure("resolve", path) }
+    defer { free(real) }
+    return String(cString: real)
+  }
+}

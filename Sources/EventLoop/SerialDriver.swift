@@ -2,9 +2,19 @@
 /// queue in a simulation. Whatever owns a file takes one as a parameter.
 package protocol SerialDriver: AnyObject, Sendable {
   /// Runs `body` soon, never inside this call, one after the other in the order in which they came. From any thread.
+  /// What comes after `stop` never runs: for work that nobody waits for.
   func run(_ body: @escaping @Sendable () -> Void)
+  /// As `run`; false if the driver was stopped, and `body` will never run. Whoever waits for `body` asks here.
+  func offer(_ body: @escaping @Sendable () -> Void) -> Bool
   /// Ends after what is queued: all of it has run when this returns, and nothing runs later. Not from inside a body.
   func stop()
+}
+
+extension SerialDriver {
+  package func offer(_ body: @escaping @Sendable () -> Void) -> Bool {
+    run(body)
+    return true
+  }
 }
 
 extension BlockingThread: SerialDriver {}

@@ -11,7 +11,9 @@ Daemon.run(name: "cloudcore") { loop in
   var arguments = given
   let maintenance = try CloudMaintenance.take(from: &arguments)
   let configuration = try CloudConfiguration(
-    try Daemon.settings(name: "cloudcore", arguments: arguments, more: CloudMaintenance.usage))
+    try Daemon.settings(
+      name: "cloudcore", arguments: arguments,
+      usage: "\(CloudMaintenance.usage)\nThe keys are listed in docs/operations.md."))
   if let maintenance {
     print(try maintenance.run(configuration, random: SystemRandom()))
     exit(0)

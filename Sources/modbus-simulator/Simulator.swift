@@ -2,6 +2,7 @@
   import Base
   import CModbus
   import DeviceSDK
+  import EventLoop
   import Glibc
 
   /// A boiler that speaks Modbus TCP, on libmodbus' server side: for demos and for trying manifests without hardware.

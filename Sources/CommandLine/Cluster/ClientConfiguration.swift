@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Glibc
 import Identity
 import ObjectModel
@@ -41,9 +42,12 @@ package struct ClientConfiguration: Sendable, Hashable {
     return "\(environment["HOME"] ?? "")/.config/skerry/config.yaml"
   }
 
+  /// Largest configuration or certificate file that is read.
+  static let maxBytes = 1 << 20
+
   /// Reads a file; throws with its name and line.
   package static func load(_ path: String) throws(SkerryError) -> ClientConfiguration {
-    let text = try Files.text(path)
+    let text = String(decoding: try Files.read(path, limit: maxBytes), as: UTF8.self)
     do {
       let document = try YAMLReader.documents(text).first
       return try ClientConfiguration(document?.value ?? [:])
@@ -88,7 +92,7 @@ package struct ClientConfiguration: Sendable, Hashable {
 
   /// Writes the file with mode 0600.
   package func save(_ path: String) throws(SkerryError) {
-    try Files.makeDirectory(Files.directory(of: path), mode: 0o700)
+    try Files.makeDirectory(path.parentPath, mode: 0o700)
     try PrivateFile.write(Bytes(YAMLPrinter.print(value).utf8), path: path)
   }
 
@@ -132,7 +136,8 @@ package struct ClusterEndpoint: Sendable {
   package init(_ context: ClientConfiguration.Context, directory: String) throws(SkerryError) {
     func read(_ path: String?) throws(SkerryError) -> String? {
       guard let path else { return nil }
-      return try Files.text(Files.resolve(path, in: directory))
+      let whole = path.hasPrefix("/") ? path : "\(directory)/\(path)"
+      return String(decoding: try Files.read(whole, limit: ClientConfiguration.maxBytes), as: UTF8.self)
     }
     self.init(
       server: context.server, caPEM: try read(context.ca), certificatePEM: try read(context.cert),

@@ -1,5 +1,6 @@
 import API
 import Base
+import EventLoop
 import Foundation
 import ObjectModel
 
@@ -58,7 +59,7 @@ package typealias Connector = @LoopActor (ClusterEndpoint) async throws -> any A
     if globals.edge != nil {
       endpoint = try EdgeTarget.endpoint(globals, variables)
     } else {
-      endpoint = try ClusterEndpoint(try context(), directory: Files.directory(of: configurationPath))
+      endpoint = try ClusterEndpoint(try context(), directory: configurationPath.parentPath)
     }
     let api = try await connector(endpoint)
     connected = api

@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Foundation
 import ObjectModel
 
@@ -42,11 +43,11 @@ struct ManifestReader {
   }
 
   private static func files(_ path: String, recursive: Bool) throws(SkerryError) -> [String] {
-    guard try Files.isDirectory(path) else { return [path] }
+    guard try Files.kind(path) == .directory else { return [path] }
     var found: [String] = []
-    for name in try Files.list(path) {
+    for name in Files.list(path) where !name.hasPrefix(".") {
       let child = path.hasSuffix("/") ? path + name : "\(path)/\(name)"
-      if try Files.isDirectory(child) {
+      if try Files.kind(child) == .directory {
         if recursive { found += try files(child, recursive: true) }
       } else if [".yaml", ".yml", ".json"].contains(where: name.hasSuffix) {
         found.append(child)

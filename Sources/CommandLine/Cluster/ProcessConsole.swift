@@ -24,7 +24,7 @@ import Glibc
   }
 
   nonisolated func readInput(limit: Int) throws(SkerryError) -> Bytes {
-    try Files.read(descriptor: 0, name: "standard input", limit: limit)
+    try Files.readAll(0, "standard input", limit)
   }
 
   func nextInput() async -> Bytes? {

@@ -146,12 +146,3 @@ struct EdgeCommand: AsyncParsableCommand {
     }
   }
 }
-
-extension Files {
-  /// The path from the root.
-  static func absolute(_ path: String) throws(SkerryError) -> String {
-    guard let resolved = realpath(path, nil) else { throw failure("cannot resolve", path) }
-    defer { free(resolved) }
-    return String(cString: resolved)
-  }
-}

@@ -1,6 +1,7 @@
 import API
 import ArgumentParser
 import Base
+import EventLoop
 import Glibc
 import Identity
 import ObjectModel

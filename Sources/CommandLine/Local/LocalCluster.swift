@@ -38,11 +38,11 @@ struct LocalCluster: Sendable {
 
   /// Where the daemons' programs are: beside this one.
   static func program(_ name: String) throws(SkerryError) -> String {
-    guard let own = EventLoop.Files.linkTarget("/proc/self/exe"), let slash = own.lastIndex(of: "/") else {
+    guard let own = Files.linkTarget("/proc/self/exe"), let slash = own.lastIndex(of: "/") else {
       throw SkerryError(.system, "cannot tell where this program is; is /proc mounted?")
     }
     let path = "\(own[..<slash])/\(name)"
-    guard EventLoop.Files.exists(path) else {
+    guard Files.exists(path) else {
       throw SkerryError(.notFound, "\(path) is missing; build it: make build")
     }
     return path
@@ -73,9 +73,9 @@ struct LocalPorts: Sendable {
 
   static func load(_ cluster: LocalCluster) throws(SkerryError) -> LocalPorts? {
     let path = "\(cluster.directory)/ports.json"
-    guard EventLoop.Files.exists(path) else { return nil }
+    guard Files.exists(path) else { return nil }
     let value: Value
-    do { value = try JSON.parse(try EventLoop.Files.read(path)) } catch {
+    do { value = try JSON.parse(try Files.read(path)) } catch {
       throw SkerryError(.corrupt, "\(path) cannot be read; remove it to choose new ports", cause: error)
     }
     func port(_ value: Value) -> Int { Int(clamping: value.int ?? 0) }
@@ -93,7 +93,7 @@ struct LocalPorts: Sendable {
       "api": .int(Int64(api)), "cloud": .int(Int64(cloudOperations)), "modbus": .int(Int64(modbus)),
       "devices": .int(Int64(deviceOperations)), "driver": .int(Int64(driverOperations)), "edges": edges,
     ]
-    try EventLoop.Files.writeDurably(
+    try Files.writeDurably(
       "\(cluster.directory)/ports.json", Bytes(JSON.print(value).utf8), mode: 0o600)
   }
 

@@ -11,7 +11,7 @@ import ObjectModel
   let random: any RandomSource
 
   func write() throws(SkerryError) {
-    for path in [cluster.pki, cluster.cloud, cluster.logs] { try EventLoop.Files.makeDirectory(path, mode: 0o700) }
+    for path in [cluster.pki, cluster.cloud, cluster.logs] { try Files.makeDirectory(path, mode: 0o700) }
     let pki =
       ClusterPKI.exists(in: cluster.pki)
       ? try ClusterPKI.load(directory: cluster.pki)
@@ -22,7 +22,7 @@ import ObjectModel
   }
 
   private func writeAdministrator(_ pki: ClusterPKI) throws(SkerryError) {
-    if !EventLoop.Files.exists("\(cluster.pki)/admin.key") {
+    if !Files.exists("\(cluster.pki)/admin.key") {
       let client = try pki.issueClient(name: "admin", role: "admin", now: now, random: random)
       try PrivateFile.write(Bytes(client.certificatePEM.utf8), path: "\(cluster.pki)/admin.crt", mode: 0o644)
       try PrivateFile.write(Bytes(client.keyPEM.utf8), path: "\(cluster.pki)/admin.key")
@@ -47,8 +47,8 @@ import ObjectModel
 
   private func writeNode(_ node: String, _ pki: ClusterPKI) throws(SkerryError) {
     let directory = cluster.node(node)
-    try EventLoop.Files.makeDirectory("\(directory)/devices", mode: 0o700)
-    if !EventLoop.Files.exists("\(directory)/node.key") {
+    try Files.makeDirectory("\(directory)/devices", mode: 0o700)
+    if !Files.exists("\(directory)/node.key") {
       let key = try KeyPair.generate()
       let certificate = try pki.authority.issue(
         publicKey: key.publicKey, subject: .node(node), usage: .client, lifetime: .seconds(30 * 86_400), now: now,
@@ -70,7 +70,7 @@ import ObjectModel
 
   /// A relay may stand between a node and the cloud: `DIR/nodes/NAME/cloud-port` holds its port.
   private func cloudPort(_ node: String) -> Int {
-    let text = EventLoop.Files.readText("\(cluster.node(node))/cloud-port") ?? ""
+    let text = Files.readText("\(cluster.node(node))/cloud-port") ?? ""
     return Int(text.filter(\.isNumber)) ?? ports.api
   }
 
@@ -80,7 +80,7 @@ import ObjectModel
     for byte in "\(cluster.directory)/\(node)".utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
     var bytes: Bytes = []
     bytes.append(bigEndian: hash)
-    let base = EventLoop.Files.isWritable("/run") ? "/run" : "/dev/shm"
+    let base = Files.isWritable("/run") ? "/run" : "/dev/shm"
     return "\(base)/skerry-up-\(bytes.hex)"
   }
 

@@ -22,7 +22,7 @@ import ObjectModel
   /// Starts everything and waits until each has said that it serves.
   func start(patience: Duration) async throws {
     for daemon in try files.daemons() {
-      if let ready = daemon.readyFile { try EventLoop.Files.removeFile(ready) }
+      if let ready = daemon.readyFile { try Files.removeFile(ready) }
       let log = "\(cluster.logs)/\(daemon.name.replacingSlash).log"
       let pid = try launch(daemon, log: log)
       started.append((daemon, pid))
@@ -33,7 +33,7 @@ import ObjectModel
 
   private func launch(_ daemon: LocalDaemon, log: String) throws(SkerryError) -> Int32 {
     let file = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-    guard file >= 0 else { throw EventLoop.Files.failure("open", log) }
+    guard file >= 0 else { throw Files.failure("open", log) }
     defer { close(file) }
     // A session of its own: Ctrl-C reaches us alone, and we end the daemons in order.
     let child = try Subprocess.spawn(
@@ -44,9 +44,9 @@ import ObjectModel
   private func waitUntilReady(_ daemon: LocalDaemon, pid: Int32, log: String, patience: Duration) async throws {
     guard let ready = daemon.readyFile else { return }
     let deadline = scheduler.now + patience
-    while !EventLoop.Files.exists(ready) {
+    while !Files.exists(ready) {
       guard Self.isAlive(pid) else {
-        let text = EventLoop.Files.readText(log) ?? ""
+        let text = Files.readText(log) ?? ""
         let last = text.split(separator: "\n").last ?? "it said nothing"
         throw SkerryError(.unavailable, "\(daemon.name) ended at once: \(last) (see \(log))")
       }
@@ -90,9 +90,9 @@ import ObjectModel
     await waitForEnd(pids)
     for node in cluster.nodes {
       await tearDown(node)
-      try? EventLoop.Files.removeTree(files.volatile(node))
+      try? Files.removeTree(files.volatile(node))
     }
-    try? EventLoop.Files.removeFile(cluster.runFile)
+    try? Files.removeFile(cluster.runFile)
   }
 
   private func tearDown(_ node: String) async {
@@ -121,8 +121,8 @@ import ObjectModel
   /// Daemons of this cluster, whoever started them: their arguments name its directory.
   static func processes(of directory: String) -> [Int32] {
     let names: Set<String> = ["cloudcore", "edgecore", "devicecore", "device-modbus", "modbus-simulator"]
-    return EventLoop.Files.list("/proc").compactMap { Int32($0) }.filter { pid in
-      guard let text = EventLoop.Files.readText("/proc/\(pid)/cmdline") else { return false }
+    return Files.list("/proc").compactMap { Int32($0) }.filter { pid in
+      guard let text = Files.readText("/proc/\(pid)/cmdline") else { return false }
       let argv = text.split(separator: "\0").map(String.init)
       guard let program = argv.first?.split(separator: "/").last, names.contains(String(program)) else { return false }
       return argv.contains { $0.hasPrefix("\(directory)/") } || belongs(argv, directory)
@@ -131,8 +131,8 @@ import ObjectModel
 
   /// device-modbus names only a socket, whose directory the cluster's hash gives.
   private static func belongs(_ argv: [String], _ directory: String) -> Bool {
-    EventLoop.Files.list("\(directory)/nodes").contains { node in
-      guard let text = EventLoop.Files.readText("\(directory)/nodes/\(node)/edgecore.yaml") else { return false }
+    Files.list("\(directory)/nodes").contains { node in
+      guard let text = Files.readText("\(directory)/nodes/\(node)/edgecore.yaml") else { return false }
       let volatile = text.split(separator: "\n").first { $0.hasPrefix("volatile: ") }?.dropFirst(11).dropLast()
       guard let volatile else { return false }
       return argv.contains { $0.hasPrefix("\(volatile)/") }
@@ -142,14 +142,14 @@ import ObjectModel
   static func isAlive(_ pid: Int32) -> Bool {
     guard kill(pid, 0) == 0 else { return false }
     // A child that ended and was not yet reaped is not alive.
-    let status = EventLoop.Files.readText("/proc/\(pid)/stat") ?? ""
+    let status = Files.readText("/proc/\(pid)/stat") ?? ""
     return !status.contains(") Z ")
   }
 
   private func note() throws(SkerryError) {
     var pids: Value = [:]
     for (daemon, pid) in started { pids[daemon.name] = .int(Int64(pid)) }
-    try EventLoop.Files.writeDurably(cluster.runFile, Bytes(JSON.print(pids).utf8), mode: 0o600)
+    try Files.writeDurably(cluster.runFile, Bytes(JSON.print(pids).utf8), mode: 0o600)
   }
 }
 

@@ -26,9 +26,9 @@ struct Up: ClusterCommand {
   func execute(_ environment: Environment) async throws {
     guard (1...16).contains(nodes) else { throw SkerryError(.invalidArgument, "--nodes takes 1 to 16") }
     let runtime = self.runtime ?? (getuid() == 0 ? "oci" : "process")
-    try EventLoop.Files.makeDirectory(data, mode: 0o700)
+    try Files.makeDirectory(data, mode: 0o700)
     let cluster = LocalCluster(
-      directory: EventLoop.Files.resolved(data), nodes: (1...nodes).map { "n\($0)" }, runtime: runtime)
+      directory: Files.resolved(data), nodes: (1...nodes).map { "n\($0)" }, runtime: runtime)
     let ports = try LocalPorts.load(cluster) ?? LocalPorts.choose(cluster.nodes)
     try ports.store(cluster)
     let files = LocalFiles(cluster: cluster, ports: ports, now: environment.now, random: environment.random)
@@ -55,7 +55,7 @@ struct Up: ClusterCommand {
     try await waitForNodes(environment, cluster)
     if let readyFile {
       let text = JSON.print(running.description(api: "127.0.0.1:\(ports.api)"))
-      try EventLoop.Files.writeDurably(readyFile, Bytes(text.utf8), mode: 0o600)
+      try Files.writeDurably(readyFile, Bytes(text.utf8), mode: 0o600)
     }
     environment.console.print(
       "the cluster is ready: \(cluster.nodes.count) nodes, containers run by \(cluster.runtime)")
@@ -105,8 +105,8 @@ struct Down: ClusterCommand {
   @Option(name: .long, help: "Where the cluster lives.") var data = "/var/lib/skerry/local"
 
   func execute(_ environment: Environment) async throws {
-    let directory = EventLoop.Files.resolved(data)
-    let nodes = EventLoop.Files.list("\(directory)/nodes")
+    let directory = Files.resolved(data)
+    let nodes = Files.list("\(directory)/nodes")
     guard !nodes.isEmpty else { throw SkerryError(.notFound, "there is no cluster in \(data)") }
     let cluster = LocalCluster(directory: directory, nodes: nodes, runtime: "")
     guard let ports = try LocalPorts.load(cluster) else {

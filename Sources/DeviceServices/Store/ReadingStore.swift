@@ -139,7 +139,9 @@ private final class StoreThread: @unchecked Sendable {
     guard !closed else { return .failure(SkerryError(.closed, "the device store is closed")) }
     guard let thread else { return work(body) }
     return await withCheckedContinuation { continuation in
-      thread.run { continuation.resume(returning: self.work(body)) }
+      if !thread.offer({ continuation.resume(returning: self.work(body)) }) {
+        continuation.resume(returning: .failure(SkerryError(.closed, "the device store is closed")))
+      }
     }
   }
 

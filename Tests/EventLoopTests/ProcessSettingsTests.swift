@@ -1,5 +1,5 @@
 import Base
-import DeviceSDK
+import EventLoop
 import Glibc
 import Testing
 
@@ -12,17 +12,19 @@ import Testing
     let text = "# the node's\nsocket: /run/a.sock\nlog-level: debug\n"
     #expect(write(descriptor, text, text.utf8.count) == text.utf8.count)
     close(descriptor)
-    var settings = try Settings(arguments: ["--config", path, "--socket=/run/b.sock", "--data", "/d"])
+    var settings = try Settings(arguments: ["--config", path, "--socket=/run/b.sock", "--data", "/d", "--set", "a=b=c"])
     #expect(try settings.string("socket") == "/run/b.sock")
     #expect(try settings.string("log-level") == "debug")
     #expect(try settings.string("data") == "/d")
+    #expect(try settings.string("a") == "b=c")
     try settings.finish()
   }
 
   @Test func mistakesAreToldInWords() throws {
     for (arguments, words) in [
       (["socket"], "unexpected argument socket"), (["--socket"], "--socket needs a value"),
-      (["--config", "/nonexistent/file"], "/nonexistent/file"),
+      (["--config", "/nonexistent/file"], "/nonexistent/file"), (["--set", "x"], "--set takes KEY=VALUE, not \"x\""),
+      (["--"], "unexpected argument --"),
     ] {
       let error = #expect(throws: SkerryError.self) { try Settings(arguments: arguments) }
       #expect(error?.message.contains(words) == true, "\(error?.message ?? "")")

@@ -10,7 +10,13 @@ import ObjectModel
   package static let devices = "devices.devices.kubeedge.io"
   package static let models = "devicemodels.devices.kubeedge.io"
 
+  /// How long a device that was just seen for the first time waits for its model, which comes by a watch of its own and
+  /// may be behind; then it is told that there is none.
+  package static let modelPatience = Duration.seconds(10)
+
   private let hub: DriverHub
+  private let scheduler: any Scheduler
+  private let patience: Duration
   private let desired: DesiredValues
   private let store: ReadingStore
   private let logger: Logger
@@ -19,12 +25,17 @@ import ObjectModel
   private let byModel: Informer<Object>.Index
   /// The problems that were told last, by device.
   private var told: [String: [DeviceConfiguration.Problem]] = [:]
+  /// Devices that have not been joined with a model yet, and until when nothing is said of that.
+  private var waiting: [String: TimerID] = [:]
 
   package init(
     api: any API, caller: Caller, hub: DriverHub, desired: DesiredValues, store: ReadingStore,
-    scheduler: any Scheduler, random: any RandomSource, logger: Logger
+    scheduler: any Scheduler, random: any RandomSource, logger: Logger,
+    modelPatience: Duration = DeviceRegistry.modelPatience
   ) {
     self.hub = hub
+    self.scheduler = scheduler
+    patience = modelPatience
     self.desired = desired
     self.store = store
     self.logger = logger
@@ -46,6 +57,8 @@ import ObjectModel
   }
 
   package func stop() {
+    for timer in waiting.values { scheduler.cancel(timer) }
+    waiting = [:]
     deviceInformer.stop()
     modelInformer.stop()
   }
@@ -66,13 +79,37 @@ import ObjectModel
     let key = "\(device.namespace)/\(device.name)"
     let model = device.spec["deviceModelRef"]["name"].string
       .flatMap { modelInformer[ObjectKey(namespace: device.namespace, name: $0)] }
+    desired.set(key, DeviceConfiguration.desired(device))
+    // Only the model is missing, and the device was never joined with one: that may be on its way.
+    if model == nil, device.spec["deviceModelRef"]["name"].string?.isEmpty == false, told[key] == nil {
+      return wait(for: device, key)
+    }
+    endWaiting(key)
+    join(device, key, model)
+  }
+
+  private func wait(for device: Object, _ key: String) {
+    guard waiting[key] == nil else { return }
+    waiting[key] = scheduler.schedule(after: patience) { [weak self] in
+      guard let self else { return }
+      waiting[key] = nil
+      guard let now = deviceInformer[ObjectKey(namespace: device.namespace, name: device.name)] else { return }
+      join(now, key, nil)
+    }
+  }
+
+  private func endWaiting(_ key: String) {
+    if let timer = waiting.removeValue(forKey: key) { scheduler.cancel(timer) }
+  }
+
+  private func join(_ device: Object, _ key: String, _ model: Object?) {
     let outcome = DeviceConfiguration.join(device: device, model: model)
     if let assignment = outcome.assignment { hub.assign(assignment) } else { hub.remove(key) }
-    desired.set(key, DeviceConfiguration.desired(device))
     if told[key] != outcome.problems { tell(key, outcome.problems, device) }
   }
 
   private func remove(_ device: String) {
+    endWaiting(device)
     hub.remove(device)
     desired.forget(device)
     told[device] = nil

@@ -31,7 +31,29 @@ extension APIServer {
     if place.revision == 0 { place.revision = log.tail.position }
     if let single = selection.single { return try list(single, selection, at: place.revision) }
     let limit = options.limit > 0 ? min(options.limit, limits.maxPageObjects) : limits.pageObjects
+    if options.continuation.isEmpty, place.revision == log.tail.position,
+      let placed = try listPlaced(selection, at: place.revision, limit: limit)
+    {
+      return placed
+    }
     return try await page(selection, place, limit: limit)
+  }
+
+  /// What is on one node, when that is what is selected, known, and fits one page; nil: all objects are looked at.
+  private func listPlaced(_ selection: Selection, at revision: UInt64, limit: Int) throws(APIError) -> ObjectList? {
+    // A replica holds little else than what is on its node, and may begin another history.
+    guard mode == .leader, let node = selection.fields.required("spec.nodeName"), !node.isEmpty,
+      let keys = placements.keys(selection.kind.resource, on: node), keys.count <= limit
+    else { return nil }
+    var (items, bytes) = ([APIObject](), 0)
+    for key in keys where key.hasPrefix(selection.prefix) {
+      guard let reference = ObjectReference(key: key), let object = try stored(key) else { continue }
+      guard selection.matches(try object.decodedMeta(), reference) else { continue }
+      items.append(object.answer(reference))
+      bytes += object.body.count + (object.status?.count ?? 0)
+      if bytes >= limits.pageBytes { return nil }
+    }
+    return ObjectList(items: items, revision: revision, continuation: "")
   }
 
   private func list(_ single: ObjectReference, _ selection: Selection, at revision: UInt64) throws(APIError)

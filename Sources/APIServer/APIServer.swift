@@ -31,6 +31,7 @@ import ObjectModel
   let limits: APIServerLimits
   let logger: Logger
   let tail: WatchTail
+  let placements: PlacementIndex
   /// Reaches nodes for logs and exec; set by the hub.
   package var connector: (any NodeConnector)?
   /// Takes the writes of a replica.
@@ -56,6 +57,7 @@ import ObjectModel
     self.mode = mode
     self.limits = limits
     self.logger = logger
+    placements = PlacementIndex(log: log)
     tail = WatchTail(log: log, scheduler: scheduler, limits: limits, metrics: metrics)
     var calls: [AccessRequest.Verb: Counter] = [:]
     for verb in AccessRequest.Verb.allCases {
@@ -74,6 +76,7 @@ import ObjectModel
 
   package func stop() {
     tail.stop()
+    placements.stop()
     if let eventTimer { scheduler.cancel(eventTimer) }
     eventTimer = nil
   }

@@ -47,6 +47,71 @@ extension ServerHarness {
 }
 
 @Suite(.timeLimit(.minutes(1))) struct ServerTests {
+  /// A node's pods are found without a look at all of them, whatever happens to them, and as a scan finds them.
+  @Test func listingANodesPodsLooksAtThemAlone() async throws {
+    try await onLoop {
+      var limits = APIServerLimits()
+      // A scan stops after so many; what is found by its node is whole.
+      limits.scannedObjects = 10
+      let harness = try await ServerHarness(limits: limits)
+      let random = SeededRandom(seed: 7)
+      func list(_ fields: String, limit: Int = 0) async throws -> (names: [String], pages: Int) {
+        var (options, names, pages) = (
+          ListOptions(resource: "pods", fieldSelector: fields, limit: limit), [String](), 0
+        )
+        repeat {
+          let page = try await harness.server.list(options, caller: admin)
+          names += page.items.map(\.reference.name)
+          options.continuation = page.continuation
+          pages += 1
+        } while !options.continuation.isEmpty
+        return (names, pages)
+      }
+      var nodes: [String: String] = [:]
+      for index in 0..<120 {
+        let (name, node) = ("p\(1000 + index)", index % 3 == 0 ? "" : "n\(index % 5)")
+        _ = try await harness.pod(name, node: node)
+        nodes[name] = node
+      }
+      func expected(_ node: String) -> [String] { nodes.filter { $0.value == node }.keys.sorted() }
+      // The first questions are answered by scans, while others write; the index comes to stand meanwhile.
+      var pages = 2
+      while pages > 1 {
+        let found = try await list("spec.nodeName=n1")
+        #expect(found.names == expected("n1"))
+        pages = found.pages
+        await Task.yield()
+      }
+      for step in 0..<200 {
+        let name = "p\(1000 + random.below(140))"
+        switch nodes[name] {
+        case nil:
+          let node = random.below(2) == 0 ? "" : "n\(random.below(5))"
+          _ = try await harness.pod(name, node: node)
+          nodes[name] = node
+        case "":
+          let node = "n\(random.below(5))"
+          _ = try await harness.server.update(
+            reference("pods", name), object: ["target": ["name": .string(node)]], subresource: "binding", caller: admin)
+          nodes[name] = node
+        default:
+          _ = try await harness.server.delete(
+            reference("pods", name), options: DeleteOptions(gracePeriod: 0), caller: admin)
+          nodes[name] = nil
+        }
+        if step % 10 == 0 {
+          let node = "n\(random.below(5))"
+          let found = try await list("spec.nodeName=\(node)")
+          #expect(found.names == expected(node) && found.pages == 1)
+        }
+      }
+      #expect(try await list("spec.nodeName=n1,status.phase=Running").names == [])
+      let paged = try await list("spec.nodeName=n2", limit: 3)
+      #expect(paged.names == expected("n2") && paged.pages > 1)
+      #expect(try await list("spec.nodeName=").names == expected(""))
+    }
+  }
+
   @Test func secretsAreSealedAndNullsAreGone() async throws {
     try await onLoop {
       let harness = try await ServerHarness()

@@ -210,8 +210,8 @@ import Testing
       _ = try await cli.api.create(
         resource: "events", namespace: "default", object: event, caller: cli.api.admin)
       let text = try await cli.run("describe", "pod", "a")
-      #expect(text.contains("Name:           a\n") && text.contains("Labels:         app=web\n"))
-      #expect(text.contains("BackOff") && text.contains("(x3)") && text.contains("went wrong"))
+      #expect(text.contains("Name:             a\n") && text.contains("Labels:           app=web\n"))
+      #expect(text.contains("BackOff") && text.contains("(x3 over ") && text.contains("went wrong"))
       let secret = try await cli.run("describe", "secret/s")
       #expect(secret.contains("k: 6 bytes") && !secret.contains(Base64.encode(Bytes("canary".utf8))))
     }

@@ -4,6 +4,12 @@ import Testing
 @testable import ObjectModel
 
 @Suite struct ScalarTests {
+  @Test func aSumFromZeroIsWrittenAsWhatIsAdded() throws {
+    let (zero, half) = (Quantity(units: 0), try #require(Quantity("512Mi")))
+    #expect("\(zero + half + half)" == "1Gi" && "\(half + zero)" == "512Mi")
+    #expect("\(zero + zero)" == "0")
+  }
+
   @Test(arguments: [
     ("0", "0"), ("100m", "100m"), ("0.1", "100m"), ("1.5", "1500m"), ("1000m", "1"), ("2", "2"), ("2000", "2k"),
     ("64Mi", "64Mi"), ("1024Ki", "1Mi"), ("1.5Gi", "1536Mi"), ("1e3", "1e3"), ("1000e0", "1e3"), ("9E", "9E"),

@@ -154,8 +154,9 @@ package struct Quantity: Sendable, Hashable, Comparable {
   package static func < (a: Quantity, b: Quantity) -> Bool { a.nano < b.nano }
   package static func == (a: Quantity, b: Quantity) -> Bool { a.nano == b.nano }
   package func hash(into hasher: inout Hasher) { hasher.combine(nano) }
+  /// Written as `a` is, or as `b` where `a` is nothing, so that a sum may start from zero.
   package static func + (a: Quantity, b: Quantity) -> Quantity {
-    Quantity(nano: min(a.nano + b.nano, most), format: a.format)
+    Quantity(nano: min(a.nano + b.nano, most), format: a.isZero ? b.format : a.format)
   }
   package static func - (a: Quantity, b: Quantity) -> Quantity { Quantity(nano: a.nano - b.nano, format: a.format) }
 }

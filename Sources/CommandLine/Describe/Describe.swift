@@ -25,9 +25,29 @@ struct Describe: ClusterCommand {
       for object in objects {
         if !isFirst { environment.console.print("\n") }
         isFirst = false
-        let events = try await events(of: object, environment)
-        environment.console.printText(Description.text(object, kind: kind, events: events, now: environment.now))
+        environment.console.printText(try await text(object, kind, environment))
       }
+    }
+  }
+
+  /// What kubectl prints for the kinds that are looked at most; all fields of the others.
+  @LoopActor private func text(_ object: Object, _ kind: Kind, _ environment: Environment) async throws -> String {
+    let (events, now) = (try await events(of: object, environment), environment.now)
+    switch kind.resource {
+    case Pod.resource: return PodDescription.text(Pod(object), events: events, now: now)
+    case Deployment.resource:
+      let deployment = Deployment(object)
+      let listed = try await environment.listAll(
+        .replicaSet, namespace: object.namespace, labels: deployment.selector?.description ?? "")
+      let sets = listed.objects.filter { $0.controllerReference?.uid == object.uid }.map(ReplicaSet.init)
+      return DeploymentDescription.text(deployment, sets: sets, events: events, now: now)
+    case Node.resource:
+      let pods = try await environment.listAll(.pod, namespace: "", fields: "spec.nodeName=\(object.name)")
+      let lease = try await environment.listAll(
+        .lease, namespace: Lease.nodeNamespace, fields: "metadata.name=\(object.name)")
+      return NodeDescription.text(
+        Node(object), pods: pods.objects.map(Pod.init), lease: lease.objects.first, events: events, now: now)
+    default: return Description.text(object, kind: kind, events: events, now: now)
     }
   }
 

@@ -37,11 +37,6 @@ import Wire
   }
 
   func pod(_ name: String) -> ObjectReference { ObjectReference(resource: "pods", namespace: "default", name: name) }
-
-  /// Waits until the loop has brought about what the test needs; the suite's time limit ends it otherwise.
-  func until(_ condition: @LoopActor () -> Bool) async throws {
-    while !condition() { try await Loop.startShared().sleep(for: .milliseconds(1)) }
-  }
 }
 
 @Suite(.timeLimit(.minutes(1))) struct APIFaceTests {
@@ -109,24 +104,18 @@ import Wire
       let world = try await FaceWorld()
       world.api.put(world.pod("a"), [:])
       let cursor = try await world.client.watch(WatchOptions(resource: "pods", after: 0), caller: world.claimed)
-      var events: [WatchEvent] = []
-      @LoopActor func pull() throws { events += try cursor.next(limit: 100) }
-      while events.count < 1 { try await step(world, pull) }
+      let puller = Puller(cursor)
+      var events = try await puller.take(1)
       world.api.put(world.pod("a"), ["spec": 1])
       _ = try await world.api.delete(world.pod("a"), options: DeleteOptions(), caller: world.claimed)
-      while events.count < 3 { try await step(world, pull) }
+      events += try await puller.take(2)
       #expect(events.map(\.kind) == [.added, .modified, .deleted])
       #expect(events.map(\.position) == [1, 2, 3])
       #expect(cursor.position == 3)
       cursor.cancel()
-      try await world.until { world.api.cursors.isEmpty }
+      try await world.api.watched.wait(for: "the end of the watch") { world.api.cursors.isEmpty }
       world.session.close()
     }
-  }
-
-  @LoopActor private func step(_ world: FaceWorld, _ pull: @LoopActor () throws -> Void) async throws {
-    try await Loop.startShared().sleep(for: .milliseconds(1))
-    try pull()
   }
 
   @Test func aWatcherThatDoesNotReadIsACursorThatLags() async throws {
@@ -137,16 +126,15 @@ import Wire
         world.api.put(
           world.pod("p"), ["spec": .string(String(repeating: "y", count: 1_000)), "n": .int(Int64(number))])
       }
-      try await world.until { world.api.cursors[0].pulled > 0 }
-      try await Loop.startShared().sleep(for: .milliseconds(20))
+      try await world.api.watched.wait(for: "a pull") { world.api.cursors[0].pulled > 0 }
+      // Calls on the same session go by, and whatever else the watch would send meanwhile.
+      for _ in 0..<10 { _ = try await world.client.get(world.pod("p"), caller: world.claimed) }
       // Ten messages of credit and one batch; the rest stays in the log.
       #expect(world.api.cursors[0].pulled <= 60)
       #expect(world.server.pendingBytes < 100_000)
       var positions: [UInt64] = []
-      while positions.count < 5_000 {
-        positions += try cursor.next(limit: 64).map(\.position)
-        try await Loop.startShared().sleep(for: .nanoseconds(1))
-      }
+      let puller = Puller(cursor)
+      while positions.count < 5_000 { positions += try await puller.next(limit: 64).map(\.position) }
       #expect(positions == Array(1...5_000))
       world.session.close()
     }
@@ -164,15 +152,7 @@ import Wire
       for _ in 0..<10 { world.api.put(world.pod("a"), [:]) }
       world.api.compacted = 5
       let cursor = try await world.client.watch(WatchOptions(resource: "pods", after: 2), caller: world.claimed)
-      var caught: APIError?
-      while caught == nil {
-        do throws(APIError) {
-          #expect(try cursor.next(limit: 10).isEmpty)
-        } catch {
-          caught = error
-        }
-        try await Loop.startShared().sleep(for: .milliseconds(1))
-      }
+      let caught = try await Puller(cursor).failure()
       #expect(caught == APIError(.expired, "too old resource version: 2 (5)"))
       #expect(try cursor.next(limit: 10).isEmpty)
       world.session.close()
@@ -186,8 +166,7 @@ import Wire
       let world = try await FaceWorld(limits: limits)
       let cursor = try await world.client.watch(WatchOptions(resource: "pods", after: 0), caller: world.claimed)
       for _ in 0..<3 { world.api.put(ObjectReference(resource: "nodes", name: "n1"), [:]) }
-      var events: [WatchEvent] = []
-      while events.isEmpty { try await step(world) { events += try cursor.next(limit: 10) } }
+      let events = try await Puller(cursor).next(limit: 10)
       #expect(events.map(\.kind) == [.bookmark] && events[0].position == 3 && events[0].object == nil)
       world.session.close()
     }
@@ -243,7 +222,7 @@ import Wire
       }
       #expect(error?.reason == .tooManyRequests)
       first.cancel()
-      try await world.until { world.api.cursors.count == 1 }
+      try await world.api.watched.wait(for: "the end of the first") { world.api.cursors.count == 1 }
       let third = try await world.client.watch(options, caller: world.claimed)
       second.cancel()
       third.cancel()

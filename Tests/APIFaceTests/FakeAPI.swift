@@ -13,6 +13,8 @@ import Wire
   var compacted: UInt64 = 0
   var cursors: [FakeCursor] = []
   var onCreate: (@LoopActor (ObjectReference) -> Void)?
+  /// Rings when a watch begins, is pulled or ends.
+  let watched = Bell()
 
   private func admit(_ caller: Caller, _ verb: String, _ resource: String) throws(APIError) {
     callers.insert(caller)
@@ -61,6 +63,7 @@ import Wire
     try admit(caller, "watch", options.resource)
     let cursor = FakeCursor(self, options)
     cursors.append(cursor)
+    watched.ring()
     return cursor
   }
 
@@ -165,11 +168,13 @@ import Wire
       if event.object?.reference.resource == options.resource { events.append(event) }
     }
     pulled += events.count
+    api.watched.ring()
     return events
   }
 
   func cancel() {
     isCancelled = true
     api.cursors.removeAll { $0 === self }
+    api.watched.ring()
   }
 }

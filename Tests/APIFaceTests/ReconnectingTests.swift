@@ -51,6 +51,7 @@ import Wire
       let server = Server()
       let client = server.client()
       let cursor = try await client.watch(WatchOptions(resource: "pods", after: 0), caller: caller)
+      let puller = Puller(cursor)
       var positions: [UInt64] = []
       for round in 1...20 {
         for _ in 0..<50 { server.api.put(pod("a"), ["n": .int(Int64(positions.count))]) }
@@ -58,10 +59,7 @@ import Wire
         // Lost at once, with events on their way and events that nobody pulled yet.
         if round.isMultiple(of: 2) { positions += try cursor.next(limit: 7).map(\.position) }
         server.sessions.last?.close(GoAway.shutdown)
-        while positions.count < round * 50 {
-          positions += try cursor.next(limit: 7).map(\.position)
-          try await Loop.startShared().sleep(for: .nanoseconds(1))
-        }
+        while positions.count < round * 50 { positions += try await puller.next(limit: 7).map(\.position) }
       }
       #expect(positions == Array(1...1_000))
       #expect(client.connections >= 15)
@@ -76,11 +74,7 @@ import Wire
       let client = server.client()
       let cursor = try await client.watch(WatchOptions(resource: "pods", after: nil), caller: caller)
       server.api.put(pod("d"), [:])
-      var events: [WatchEvent] = []
-      while events.count < 5 {
-        events += try cursor.next(limit: 2)
-        try await Loop.startShared().sleep(for: .milliseconds(1))
-      }
+      let events = try await Puller(cursor).take(5, limit: 2)
       #expect(events.map(\.kind) == [.added, .added, .added, .bookmark, .added])
       #expect(events.map(\.position) == [0, 0, 0, 3, 4])
       client.close()
@@ -100,13 +94,39 @@ import Wire
       #expect(client.connections == 2)
       server.sessions.last?.close()
       server.api.compacted = 9
-      var caught: APIError?
-      while caught == nil {
-        do throws(APIError) { _ = try cursor.next(limit: 5) } catch { caught = error }
-        try await Loop.startShared().sleep(for: .milliseconds(1))
-      }
-      #expect(caught?.reason == .expired)
+      let caught = try await Puller(cursor).failure()
+      #expect(caught.reason == .expired)
       client.close()
+    }
+  }
+
+  /// Sessions that somebody else keeps: calls wait for one without a bound, and watches go on with the next.
+  @Test func sessionsThatAreHandedOverAreUsed() async throws {
+    try await onLoop {
+      let server = Server()
+      let client = ReconnectingAPIClient(
+        scheduler: Loop.startShared(), random: SystemRandom(), patience: nil,
+        retry: Backoff(base: .milliseconds(1), cap: .milliseconds(5)))
+      server.api.put(pod("a"), [:])
+      let early = spawnThrowing { try await client.get(pod("a"), caller: caller) }
+      client.link(try await server.dial())
+      #expect(try await early.value.revision == 1)
+      let puller = Puller(try await client.watch(WatchOptions(resource: "pods", after: 0), caller: caller))
+      #expect(try await puller.take(1).map(\.position) == [1])
+      server.sessions.last?.close()
+      client.link(nil)
+      server.api.put(pod("b"), [:])
+      client.link(try await server.dial())
+      #expect(try await puller.take(1).map(\.position) == [2])
+      #expect(client.connections == 2)
+      // The end is heard by those that wait, those that come, and the watches.
+      client.link(nil)
+      server.sessions.last?.close()
+      let late = spawnThrowing { try await client.get(pod("a"), caller: caller) }
+      client.close()
+      let error = await #expect(throws: APIError.self) { try await late.value }
+      #expect(error?.message == "the client was closed")
+      #expect(try await puller.failure().reason == .serviceUnavailable)
     }
   }
 

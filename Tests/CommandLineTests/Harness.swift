@@ -154,9 +154,13 @@ import Testing
     }
   }
 
-  /// Waits until a condition holds; the test's time limit ends it otherwise.
+  /// Waits until a condition holds, at most 30 s.
   func until(_ condition: @LoopActor () -> Bool) async throws {
-    while !condition() { try await Loop.startShared().sleep(for: .milliseconds(2)) }
+    let (loop, end) = (Loop.startShared(), Loop.startShared().now + .seconds(30))
+    while !condition() {
+      if loop.now > end { throw SkerryError(.timeout, "what the test waits for did not come about in 30 s") }
+      try await loop.sleep(for: .milliseconds(2))
+    }
   }
 }
 

@@ -124,7 +124,10 @@ import Testing
       let pod = try await world.sandbox()
       let id = try await world.run("sleep 60", in: pod)
       let session = try await world.runtime.exec(
-        id, ExecRequest(command: ["/bin/sh", "-c", "tty; read x; stty size; exit 4"], tty: true, stdin: true))
+        id,
+        ExecRequest(
+          command: ["/bin/sh", "-c", "tty; while read x; do stty size; [ $x = end ] && exit 4; done"], tty: true,
+          stdin: true))
       var seen = ""
       while !seen.contains("/dev/pts"), let (stream, bytes) = try await session.receive() {
         #expect(stream == 1)
@@ -132,10 +135,19 @@ import Testing
       }
       session.resize(width: 132, height: 43)
       // The helper hears of the size by a signal and passes it on; asking again is the only way to see that it has.
-      try await world.loop.sleep(for: .milliseconds(200))
-      try await session.write(Bytes("go\n".utf8))
-      while let (_, bytes) = try await session.receive() { seen += String(decoding: bytes, as: UTF8.self) }
+      let end = world.loop.now + .seconds(30)
+      while !seen.contains("43 132"), world.loop.now < end {
+        let asked = seen.utf8.count
+        try await session.write(Bytes("go\n".utf8))
+        while !seen.utf8.dropFirst(asked).contains(where: { $0 >= 0x30 && $0 <= 0x39 }),
+          let (_, bytes) = try await session.receive()
+        {
+          seen += String(decoding: bytes, as: UTF8.self)
+        }
+      }
       #expect(seen.contains("43 132"))
+      try await session.write(Bytes("end\n".utf8))
+      while try await session.receive() != nil {}
       #expect(try await session.exitCode() == 4)
     }
   }

@@ -127,7 +127,6 @@ import Testing
       let listener = try TCPListener.listen(host: "127.0.0.1", port: 0)
       let relay = try Relay(to: HostPort(host: "127.0.0.1", port: listener.boundPort), scheduler: loop)
       listener.close()
-      try await loop.sleep(for: .milliseconds(5))
       let client = StreamProbe(
         try await TCPStream.connect(to: HostPort(host: "127.0.0.1", port: relay.port)), on: loop)
       try await client.wait("the reset") { $0.closed }

@@ -104,7 +104,7 @@ import Testing
       pair.first.write(Bytes(repeating: 1, count: 30))
       pair.first.close()
       try await a.wait("the close") { $0.closed }
-      try await loop.sleep(for: .milliseconds(10))
+      for _ in 0..<20 { try await loop.sleep(for: .zero) }
       #expect(b.received.isEmpty && !b.ended && !b.closed)
       pair.second.close()
       try await b.wait("the close") { $0.closed }
@@ -181,7 +181,6 @@ import Testing
       let listener = try TCPListener.listen(host: "127.0.0.1", port: 0)
       let port = listener.boundPort
       listener.close()
-      try await Loop.startShared().sleep(for: .milliseconds(5))
       let error = await #expect(throws: SkerryError.self) {
         _ = try await TCPStream.connect(to: HostPort(host: "127.0.0.1", port: port))
       }
@@ -204,7 +203,8 @@ import Testing
           return error
         }
       }
-      try await Loop.startShared().sleep(for: .milliseconds(10))
+      // A few turns, so that the attempt is under way.
+      for _ in 0..<5 { try await Loop.startShared().sleep(for: .zero) }
       task.cancel()
       let error = await task.value
       #expect(error != nil && error?.code != .timeout)

@@ -33,7 +33,7 @@ import Transport
         probe.stream.close()
       }
       for probe in probes { try await probe.wait("the close") { $0.closed } }
-      while listener.connectionCount > 0 { try await fixture.loop.sleep(for: .milliseconds(1)) }
+      try await fixture.until("the connections are gone") { listener.connectionCount == 0 }
       #expect(listener.counts.accepted == 200)
       listener.close()
     }
@@ -111,7 +111,7 @@ import Transport
       let probe = StreamProbe(first, on: fixture.loop)
       first.close()
       try await probe.wait("the close") { $0.closed }
-      while listener.connectionCount > 0 { try await fixture.loop.sleep(for: .milliseconds(1)) }
+      try await fixture.until("the connections are gone") { listener.connectionCount == 0 }
       try await dialer.connect().close()
       listener.close()
     }
@@ -187,7 +187,6 @@ import Transport
       for _ in 0..<2 { try await dialer.connect().close() }
       listener.close()
       listener.closeAll()
-      try await fixture.loop.sleep(for: .milliseconds(5))
       let error = await #expect(throws: SkerryError.self) { _ = try await dialer.connect() }
       #expect(error?.code == .unavailable)
       #expect(error?.message.contains("\(deadPort)") == true)

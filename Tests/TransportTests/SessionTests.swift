@@ -75,7 +75,7 @@ import Wire
       let first = try await stream.receive()
       #expect(first == [0] + Bytes(repeating: 7, count: 99))
       received += 1
-      try await pair.client.clockSleep(.milliseconds(20))
+      try await turns(20)
       #expect(sent <= 16)
       while let message = try await stream.receive() {
         #expect(message.first == UInt8(received & 255))
@@ -145,11 +145,12 @@ import Wire
     try await onLoop {
       let pair = SessionPair()
       let closed = Signal<SkerryError?>()
-      pair.server.onStream = { _ in }
+      let asked = Signal<Bool>()
+      pair.server.onStream = { _ in asked.send(true) }
       pair.client.onClose = { closed.send($0) }
       try await pair.start()
       let call = spawnThrowing { try await pair.client.call(method: "x", params: .null, deadline: .seconds(30)) }
-      try await pair.client.clockSleep(.milliseconds(1))
+      #expect(await asked.value())
       pair.server.close(GoAway.revoked, message: "the certificate was revoked")
       #expect(await closed.value()?.code == .forbidden)
       let error = await #expect(throws: CallError.self) { _ = try await call.value }
@@ -167,17 +168,17 @@ import Wire
       let pair = SessionPair()
       let closed = Signal<SkerryError?>()
       let goingAway = Signal<GoAway>()
-      var served: SessionStream?
-      pair.server.onStream = { served = $0 }
+      let served = Signal<SessionStream>()
+      pair.server.onStream = { served.send($0) }
       pair.client.onClose = { closed.send($0) }
       pair.client.onGoAway = { goingAway.send($0) }
       try await pair.start()
       let call = spawnThrowing { try await pair.client.call(method: "x", params: .null, deadline: .seconds(30)) }
-      while served == nil { try await pair.client.clockSleep(.milliseconds(1)) }
+      let stream = await served.value()
       pair.server.drain(delay: .seconds(1), reason: GoAway.rotate, patience: .seconds(30))
       #expect(await goingAway.value() == GoAway(delay: .seconds(1), reason: GoAway.rotate))
       #expect(!pair.client.takesCalls && !pair.client.isClosed)
-      served?.finish("late")
+      stream.finish("late")
       #expect(try await call.value == "late")
       #expect(await closed.value()?.message.contains("rotate") == true)
     }
@@ -235,7 +236,7 @@ import Wire
   }
 }
 
-extension Session {
-  /// Lets the loop turn for a while.
-  func clockSleep(_ duration: Duration) async throws { try await Loop.startShared().sleep(for: duration) }
+/// Lets the loop turn: what is on its way in memory arrives.
+@LoopActor func turns(_ count: Int) async throws {
+  for _ in 0..<count { try await Loop.startShared().sleep(for: .zero) }
 }

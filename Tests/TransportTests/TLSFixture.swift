@@ -26,6 +26,15 @@ import Transport
     serverCredentials = TLSCredentials(certificatePEM: leaf.pem + authority.certificate.pem, keyPEM: key.pem)
   }
 
+  /// Looks at each turn of the loop whether `condition` holds, at most for 20 s.
+  func until(_ what: String, _ condition: @LoopActor () -> Bool) async throws {
+    let end = loop.now + .seconds(20)
+    while !condition() {
+      if loop.now > end { throw SkerryError(.timeout, "waited in vain until \(what)") }
+      try await loop.sleep(for: .zero)
+    }
+  }
+
   var authorityPEM: String { authority.certificate.pem }
 
   func credentials(node: String) throws -> TLSCredentials {

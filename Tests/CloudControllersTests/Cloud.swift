@@ -167,10 +167,11 @@ struct WaitFailed: Error, CustomStringConvertible {
           reference, options: DeleteOptions(gracePeriod: 0, uid: pod.uid), caller: admin)
       }
     } else if pod.status["phase"].string == "Pending" {
-      let ready = isBroken(pod) ? "False" : "True"
+      let ready: Value = ["type": "Ready", "status": isBroken(pod) ? "False" : "True"]
+      let others = (pod.status["conditions"].array ?? []).filter { $0["type"].string != "Ready" }
       let patch: Value = [
         "metadata": ["uid": .string(pod.uid)],
-        "status": ["phase": "Running", "conditions": [["type": "Ready", "status": .string(ready)]]],
+        "status": ["phase": "Running", "conditions": .array(others + [ready])],
       ]
       spawn { [server, admin] in
         _ = try? await server.patch(

@@ -235,6 +235,39 @@ private func isActive(_ pod: Object) -> Bool { !pod.isBeingDeleted && !Pod(pod).
     }
   }
 
+  /// What a pod asks of others is refused in words, and let in by the pod that it asks for, wherever that goes.
+  @Test func aPodFollowsTheOneItAsksFor() async throws {
+    try await Cloud.run { cloud in
+      for (name, zone) in [("n1", "z1"), ("n2", "z2")] {
+        try await cloud.patch("nodes", "", name, ["metadata": ["labels": ["zone": .string(zone)]]])
+      }
+      func pod(_ name: String, _ spec: [(String, Value)]) -> Value {
+        var all: Value = ["containers": [["name": "c", "image": "i:1"]]]
+        for (key, value) in spec { all[key] = value }
+        return ["metadata": ["name": .string(name), "labels": ["app": .string(name)]], "spec": all]
+      }
+      let near: Value = [
+        "podAffinity": [
+          "requiredDuringSchedulingIgnoredDuringExecution": [
+            ["topologyKey": "zone", "labelSelector": ["matchLabels": ["app": "db"]]]
+          ]
+        ]
+      ]
+      try await cloud.create("pods", "default", pod("web", [("affinity", near)]))
+      try await cloud.wait("the refusal", "pods") { pods in
+        pods.contains {
+          Conditions.get($0.status, "PodScheduled")?.message.contains("didn't match pod affinity rules") == true
+        }
+      }
+      try await cloud.create("pods", "default", pod("db", [("nodeSelector", ["zone": "z2"])]))
+      let pods = try await cloud.wait("both are placed", "pods") { pods in
+        pods.allSatisfy { !($0.spec["nodeName"].string ?? "").isEmpty }
+      }
+      #expect(pods.map { $0.spec["nodeName"] } == ["n2", "n2"])
+      #expect(pods.allSatisfy { Conditions.get($0.status, "PodScheduled")?.isTrue == true })
+    }
+  }
+
   @Test func whatFitsNowhereSaysSoAndRunsWhenThereIsRoom() async throws {
     try await Cloud.run(nodes: 1) { cloud in
       var deployment = manifest("big", replicas: 1)

@@ -52,6 +52,30 @@ private func prioritised(_ name: String, _ priority: Int64) -> PodDemand {
     #expect(queue.take(now: at(50))?.key.name == "a")
   }
 
+  /// Pods that come and go let in those that ask for pods, or to be spread among them, and nobody else.
+  @Test func podsThatMoveWakeThoseThatAskForPods() {
+    var queue = SchedulingQueue()
+    let apart: Value = [
+      "podAntiAffinity": ["requiredDuringSchedulingIgnoredDuringExecution": [["topologyKey": "zone"]]]
+    ]
+    let asking = pod("asking", spec: [("affinity", apart)])
+    for demand in [asking, pod("plain")] {
+      queue.add(demand, now: at(0))
+      _ = queue.take(now: at(0))
+      queue.refuse(demand.key, now: at(0))
+    }
+    queue.podsChanged(now: at(5))
+    #expect(queue.refusedCount == 1)
+    #expect(queue.take(now: at(5))?.key.name == "asking")
+    #expect(queue.take(now: at(5)) == nil)
+    queue.refuse(asking.key, now: at(5))
+    queue.remove(asking.key)
+    queue.podsChanged(now: at(50))
+    queue.clusterChanged(now: at(50))
+    #expect(queue.take(now: at(50))?.key.name == "plain")
+    #expect(queue.take(now: at(50)) == nil)
+  }
+
   @Test func backoffGrowsToItsCap() {
     var queue = SchedulingQueue()
     queue.add(pod("a"), now: at(0))

@@ -4,7 +4,10 @@ import Synchronization
 
 /// A pymodbus server in a process of its own (Tests/Peers/modbus_peer.py), which ends with its standard input.
 package final class ModbusPeer: Sendable {
+  /// Where it listens; 0 on a serial line.
   package let port: Int
+  /// The serial line's device; empty over TCP.
+  package let path: String
   package let log: String
   private let pid: pid_t
   private let stdin: Int32
@@ -63,9 +66,11 @@ package final class ModbusPeer: Sendable {
     var byte: UInt8 = 0
     while read(output[0], &byte, 1) == 1, byte != 10 { line.append(byte) }
     close(output[0])
-    let digits = String(decoding: line, as: UTF8.self).filter(\.isNumber)
-    port = Int(digits) ?? 0
-    guard port > 0 else {
+    // {"port": 1502} or {"path": "/dev/pts/5"}
+    let said = String(decoding: line, as: UTF8.self)
+    path = said.split(separator: "\"").first { $0.hasPrefix("/") }.map(String.init) ?? ""
+    port = path.isEmpty ? Int(said.filter(\.isNumber)) ?? 0 : 0
+    guard port > 0 || !path.isEmpty else {
       throw Failure(words: "the peer said \(String(decoding: line, as: UTF8.self)): is pymodbus installed?")
     }
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A Modbus TCP server from other hands (pymodbus) for the device tests.
+"""A Modbus server from other hands (pymodbus) for the device tests: over TCP, or with --serial over a serial line.
 
-It prints {"port": N} once it listens, answers until its standard input ends, and appends one JSON line for each
+It prints {"port": N}, or {"path": "/dev/pts/N"} with --serial, once it listens, answers until its standard input ends, and appends one JSON line for each
 request that it served to --log: {"n": 1, "t": 1700000000.1, "op": "read", "table": "holding", "address": 0,
 "values": [1]}, with `t` in seconds since 1970.
 
@@ -25,10 +25,13 @@ Discrete inputs     0..15   every second is on
 import argparse
 import asyncio
 import json
+import os
+import pty
 import sys
 import time
+import tty
 
-from pymodbus.server import ModbusTcpServer
+from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 TABLES = {1: "coil", 5: "coil", 15: "coil", 2: "discrete", 3: "holding", 6: "holding", 16: "holding", 4: "input"}
@@ -59,6 +62,23 @@ def device(action, counters):
     return SimDevice(1, simdata=(coils, discrete, holding, inputs), action=action)
 
 
+class Line:
+    """A serial line: two pseudo-terminals whose masters are joined, as a null modem joins two ports."""
+
+    def __init__(self):
+        self.ends = [pty.openpty(), pty.openpty()]
+        self.paths = [os.ttyname(slave) for _, slave in self.ends]
+        loop = asyncio.get_running_loop()
+        for (master, slave), (other, _) in (self.ends, self.ends[::-1]):
+            # Whoever opens the port sets it up as it needs; until then nothing is echoed or edited.
+            tty.setraw(slave)
+            loop.add_reader(master, self.carry, master, other)
+
+    @staticmethod
+    def carry(source, target):
+        os.write(target, os.read(source, 4096))
+
+
 async def serve(arguments):
     log = open(arguments.log, "a", buffering=1) if arguments.log else None
     served = 0
@@ -84,10 +104,17 @@ async def serve(arguments):
             log.write(json.dumps(line) + "\n")
         return None
 
-    server = ModbusTcpServer(device(action, arguments.counters), address=(arguments.host, arguments.port))
-    await server.serve_forever(background=True)
-    port = server.transport.sockets[0].getsockname()[1]
-    print(json.dumps({"port": port}), flush=True)
+    if arguments.serial:
+        line = Line()
+        server = ModbusSerialServer(
+            device(action, arguments.counters), port=line.paths[1], baudrate=arguments.baud, stopbits=arguments.stop)
+        await server.serve_forever(background=True)
+        where = {"path": line.paths[0]}
+    else:
+        server = ModbusTcpServer(device(action, arguments.counters), address=(arguments.host, arguments.port))
+        await server.serve_forever(background=True)
+        where = {"port": server.transport.sockets[0].getsockname()[1]}
+    print(json.dumps(where), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await server.shutdown()
 
@@ -96,6 +123,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--serial", action="store_true", help="serve RTU on a pseudo-terminal instead of TCP")
+    parser.add_argument("--baud", type=int, default=9600)
+    parser.add_argument("--stop", type=int, default=1)
     parser.add_argument("--log", help="append one JSON line a request to this file")
     parser.add_argument("--counters", type=int, default=0)
     parser.add_argument("--stall", type=float, default=2.0)

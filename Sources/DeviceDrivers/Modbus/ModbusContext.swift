@@ -3,6 +3,13 @@
   import CModbus
   import DeviceSDK
   import Glibc
+  import Synchronization
+
+  /// An answer that did not come in time on a serial line may still come, and nothing in it tells whose it is: until
+  /// then what arrives is thrown away. It belongs to the line, since whoever opens it next would hear that answer.
+  final class LineQuiet: Sendable {
+    let until = Mutex<Instant?>(nil)
+  }
 
   /// One connection of libmodbus: blocking calls with typed errors.
   ///
@@ -15,8 +22,12 @@
     private var context: OpaquePointer?
     /// True once a request was answered on this connection: then a reset means that it was idle for too long.
     private var used = false
+    private let quiet: LineQuiet
+    /// What the device that is asked may take for one answer.
+    private var unitTimeout = Duration.zero
 
-    init(link: ModbusAddress.Link, name: String, clock: any Scheduler) {
+    init(link: ModbusAddress.Link, name: String, quiet: LineQuiet, clock: any Scheduler) {
+      self.quiet = quiet
       self.link = link
       self.name = name
       self.clock = clock
@@ -203,8 +214,27 @@
       guard modbus_set_slave(context, Int32(unit)) == 0 else {
         throw DriverError(.configuration, "\(name): unit \(unit) is not possible on this link: use 1 to 247")
       }
-      setTimeout(context, min(timeout, left))
+      unitTimeout = timeout
+      if case .serial = link { try clear(context, until: deadline) }
+      setTimeout(context, min(timeout, deadline - clock.now))
       return context
+    }
+
+    /// Throws away what lies on a serial line before a request: the rest of an answer, noise, an answer that came late.
+    private func clear(_ context: OpaquePointer, until deadline: Instant) throws(DriverError) {
+      while let end = quiet.until.withLock({ $0 }), clock.now < end {
+        guard end < deadline else {
+          throw DriverError(.timeout, "\(name) waits for a late answer to pass; no time was left to ask")
+        }
+        var line = pollfd(fd: modbus_get_socket(context), events: Int16(POLLIN), revents: 0)
+        let left = (end - clock.now).nanosecondCount / 1_000_000 + 1
+        guard poll(&line, 1, Int32(clamping: left)) > 0 else { continue }
+        // Gone altogether (an adapter that was pulled): the request itself says so.
+        if line.revents & Int16(POLLIN) == 0 { break }
+        modbus_flush(context)
+      }
+      quiet.until.withLock { $0 = nil }
+      modbus_flush(context)
     }
 
     private func setTimeout(_ context: OpaquePointer, _ timeout: Duration) {
@@ -237,6 +267,12 @@
         return DriverError(.refused, "\(name) refused to \(doing): \(reason) (exception \(exception))")
       }
       close()
+      // Whatever came instead of the answer, the answer may follow; a device has its own time for that, however soon
+      // whoever asked gave up.
+      if case .serial = link {
+        let end = clock.now + unitTimeout
+        quiet.until.withLock { $0 = end }
+      }
       return outage(doing, code)
     }
 

@@ -14,6 +14,8 @@
 
     private let scheduler: any Scheduler
     private var links: [String: ModbusLink] = [:]
+    /// By serial line, kept over connections; there are never more lines than a machine has.
+    private var quiets: [String: LineQuiet] = [:]
 
     package init(scheduler: any Scheduler) { self.scheduler = scheduler }
 
@@ -27,13 +29,21 @@
     fileprivate func link(_ address: ModbusAddress) throws(DriverError) -> ModbusLink {
       let key = address.linkKey
       if let known = links[key] {
+        guard known.address == address.link else {
+          throw DriverError(
+            .configuration,
+            "\(key) is in use by another device with other settings: say the same baudRate, parity, dataBits and "
+              + "stopBits for all devices of a line")
+        }
         known.users += 1
         return known
       }
       guard links.count < Self.maxLinks else {
         throw DriverError(.configuration, "\(key) cannot be reached: this driver has \(links.count) links, no more fit")
       }
-      let link = ModbusLink(link: address.link, name: key, scheduler: scheduler)
+      let quiet = quiets[key] ?? LineQuiet()
+      if case .serial = address.link { quiets[key] = quiet }
+      let link = ModbusLink(link: address.link, name: key, quiet: quiet, scheduler: scheduler)
       links[key] = link
       return link
     }
@@ -52,10 +62,12 @@
     private let context: ModbusContext
     private let scheduler: any Scheduler
     fileprivate var users = 1
+    fileprivate let address: ModbusAddress.Link
 
-    init(link: ModbusAddress.Link, name: String, scheduler: any Scheduler) {
+    init(link: ModbusAddress.Link, name: String, quiet: LineQuiet, scheduler: any Scheduler) {
+      address = link
       thread = BlockingThread(name: "mb \(name)")
-      context = ModbusContext(link: link, name: name, clock: scheduler)
+      context = ModbusContext(link: link, name: name, quiet: quiet, clock: scheduler)
       self.scheduler = scheduler
     }
 
@@ -72,11 +84,15 @@
 
     func perform<R: Sendable>(
       deadline: Duration, _ body: @escaping @Sendable (ModbusContext, Instant) -> R
-    ) async -> R {
+    ) async throws(DriverError) -> R {
       let (context, until) = (context, scheduler.now + deadline)
-      return await withCheckedContinuation { continuation in
-        thread.run { continuation.resume(returning: body(context, until)) }
+      let result = await withCheckedContinuation { (continuation: CheckedContinuation<R?, Never>) in
+        if !thread.offer({ continuation.resume(returning: body(context, until)) }) {
+          continuation.resume(returning: nil)
+        }
       }
+      guard let result else { throw DriverError(.unreachable, "the connection was closed") }
+      return result
     }
   }
 
@@ -111,7 +127,7 @@
     func open(deadline: Duration) async throws(DriverError) {
       let link = try opened()
       let timeout = min(address.timeout, deadline)
-      let result: Result<Void, DriverError> = await link.perform(deadline: deadline) { context, _ in
+      let result: Result<Void, DriverError> = try await link.perform(deadline: deadline) { context, _ in
         Result { () throws(DriverError) in try context.connect(timeout: timeout) }
       }
       try result.get()
@@ -131,16 +147,17 @@
       }
       let requests = plan(properties)
       guard !requests.isEmpty else { return samples }
-      guard let link else {
-        let closed = DriverError(.unreachable, "\(address.linkKey) is not open")
-        for request in requests { for point in request.points { samples[point.name] = .failure(closed) } }
+      let (unit, timeout) = (address.unit, address.timeout)
+      do throws(DriverError) {
+        guard let link else { throw DriverError(.unreachable, "\(address.linkKey) is not open") }
+        let read = try await link.perform(deadline: deadline) { context, until in
+          context.read(requests, unit: unit, timeout: timeout, until: until)
+        }
+        return samples.merging(read) { $1 }
+      } catch {
+        for request in requests { for point in request.points { samples[point.name] = .failure(error) } }
         return samples
       }
-      let (unit, timeout) = (address.unit, address.timeout)
-      let read = await link.perform(deadline: deadline) { context, until in
-        context.read(requests, unit: unit, timeout: timeout, until: until)
-      }
-      return samples.merging(read) { $1 }
     }
 
     private func plan(_ properties: [String]) -> [ModbusRequest] {
@@ -162,7 +179,7 @@
       }
       guard let link else { throw DriverError(.unreachable, "\(address.linkKey) is not open") }
       let (unit, timeout) = (address.unit, address.timeout)
-      let result: Result<WriteOutcome, DriverError> = await link.perform(deadline: deadline) { context, until in
+      let result: Result<WriteOutcome, DriverError> = try await link.perform(deadline: deadline) { context, until in
         Result { () throws(DriverError) in
           try context.write(
             point, value: value, onlyIfDifferent: onlyIfDifferent, unit: unit, timeout: timeout, until: until)

@@ -48,6 +48,11 @@ extension Files {
     }
   }
 
+  /// A small file as text.
+  package static func text(_ path: String, limit: Int = 1 << 20) throws(SkerryError) -> String {
+    String(decoding: try read(path, limit: limit), as: UTF8.self)
+  }
+
   /// The path from the root, without links; it has to be there.
   package static func absolute(_ path: String) throws(SkerryError) -> String {
     guard let real = realpath(path, nil) else { throw failure("resolve", path) }

@@ -142,7 +142,7 @@ import Wire
       #expect(certificate.subject == .client("admin", role: "admin"))
       #expect(certificate.isIssued(by: try Certificate(pem: endpoint.caPEM ?? "")))
       let settings = try YAMLReader.documents(
-        String(decoding: Files.read("\(directory)/cloudcore.yaml"), as: UTF8.self))[0].value
+        Files.text("\(directory)/cloudcore.yaml"))[0].value
       #expect(settings["listen"] == "[::]:7000")
       #expect(await cli.failure("cloud", "init", "--dir", directory).contains("holds a CA already"))
       // A client without the server.
@@ -217,16 +217,16 @@ import Wire
       let edge = "\(cli.directory)/edge"
       let arguments = ["edge", "join", door.address, "--node", "n7", "--dir", edge, "--token"]
       #expect(try await cli.run(arguments + [token.description]).contains("node \"n7\" joined"))
-      let settings = try YAMLReader.documents(String(decoding: Files.read("\(edge)/edgecore.yaml"), as: UTF8.self))[0]
+      let settings = try YAMLReader.documents(Files.text("\(edge)/edgecore.yaml"))[0]
         .value
       #expect(settings["node"] == "n7" && settings["cloud"] == [.string(door.address)])
-      let certificate = try Certificate(pem: String(decoding: Files.read(settings["cert"].string ?? ""), as: UTF8.self))
+      let certificate = try Certificate(pem: Files.text(settings["cert"].string ?? ""))
       #expect(certificate.subject == .node("n7"))
-      let key = try String(decoding: Files.read("\(edge)/node.key"), as: UTF8.self)
+      let key = try Files.text("\(edge)/node.key")
       #expect(try KeyPair(pem: key).publicKey == certificate.publicKey)
       // Again: the same key.
       try await cli.run(arguments + [token.description])
-      #expect(try String(decoding: Files.read("\(edge)/node.key"), as: UTF8.self) == key)
+      #expect(try Files.text("\(edge)/node.key") == key)
       // A token of another cloud: nothing is sent. A wrong secret: refused. A bad name: told before.
       let foreign = JoinToken(pin: Digest.sha256("other").hex, random: SystemRandom())
       var asked = false

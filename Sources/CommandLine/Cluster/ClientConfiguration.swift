@@ -42,12 +42,9 @@ package struct ClientConfiguration: Sendable, Hashable {
     return "\(environment["HOME"] ?? "")/.config/skerry/config.yaml"
   }
 
-  /// Largest configuration or certificate file that is read.
-  static let maxBytes = 1 << 20
-
   /// Reads a file; throws with its name and line.
   package static func load(_ path: String) throws(SkerryError) -> ClientConfiguration {
-    let text = String(decoding: try Files.read(path, limit: maxBytes), as: UTF8.self)
+    let text = try Files.text(path)
     do {
       let document = try YAMLReader.documents(text).first
       return try ClientConfiguration(document?.value ?? [:])
@@ -137,7 +134,7 @@ package struct ClusterEndpoint: Sendable {
     func read(_ path: String?) throws(SkerryError) -> String? {
       guard let path else { return nil }
       let whole = path.hasPrefix("/") ? path : "\(directory)/\(path)"
-      return String(decoding: try Files.read(whole, limit: ClientConfiguration.maxBytes), as: UTF8.self)
+      return try Files.text(whole)
     }
     self.init(
       server: context.server, caPEM: try read(context.ca), certificatePEM: try read(context.cert),

@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Foundation
 
 /// A node's own API as `--edge` names it: a Unix socket, or HOST:PORT on loopback.

@@ -26,6 +26,7 @@ import Wire
   let slices: SliceHub
   let scheduler: any Scheduler
   let logger: Logger
+  let commands: DeviceCommandRelay
   private let random: any RandomSource
   private let face: APIService
   private let api: any API
@@ -57,6 +58,7 @@ import Wire
     self.scheduler = scheduler
     self.random = random
     self.logger = logger
+    commands = DeviceCommandRelay(scheduler: scheduler, random: random)
     self.configuration = configuration
     joinsRefilled = scheduler.now
     refused = metrics.counter("skerry_hub_refused_total", "Connections that were refused after their handshake.")
@@ -258,16 +260,18 @@ import Wire
     node: String, _ reference: ObjectReference, subresource: String, options: Value, stream: (any DuplexStream)?,
     caller: Caller
   ) async throws(APIError) -> Value {
-    guard let served = nodes[node]?.last(where: { $0.session.isReady }) else {
+    func ready() -> Session? { nodes[node]?.last { $0.session.takesCalls }?.session }
+    // The node's audit of device writes names who asked; what the request itself says of that does not count.
+    if subresource == "command" {
+      return try await commands.run(reference, node: node, options: options, caller: caller, session: ready)
+    }
+    guard let session = ready() else {
       let seen =
         lastHeard(node).map { "it was last heard \(Int((scheduler.now - $0).seconds)) s ago" }
         ?? "it was not heard since this cloudcore started"
       throw APIError(.serviceUnavailable, "node \"\(node)\" is not connected: \(seen)")
     }
-    var options = options
-    // The node's audit of device writes names who asked; what the request itself says of that does not count.
-    if subresource == "command" { options["caller"] = .string(caller.user) }
-    return try await APIClient(session: served.session).connect(
+    return try await APIClient(session: session).connect(
       reference, subresource: subresource, options: options, stream: stream, caller: caller)
   }
 

@@ -37,6 +37,7 @@ import Wire
   private func ready() {
     let hello = session.peerHello
     hub.logger.info("node \(node) connected from \(session.peer.address)")
+    hub.commands.connected(node)
     spawn { [hub, node, certificate] in
       await hub.directory.adopt(node: node, certificate: certificate)
       await hub.register(node, hello: hello)
@@ -52,6 +53,7 @@ import Wire
     case "slice": openSlice(stream)
     case "lane": openLane(stream)
     case "renew": renew(stream)
+    case DeviceCommandRelay.leftMethod: tellLeft(stream)
     default: calls.answer(stream)
     }
   }
@@ -77,6 +79,11 @@ import Wire
     }
     let ids = (parameters["incarnations"].array ?? []).compactMap { $0.string.flatMap { Bytes(hex: $0) } }
     sink.attach(SessionPipe(stream, of: session), incarnations: ids.compactMap { Incarnation($0) }, session: rank)
+  }
+
+  private func tellLeft(_ stream: SessionStream) {
+    let left = hub.commands.left(stream.params["ticket"].string ?? "") ?? .zero
+    stream.finish(["milliseconds": .int(max(0, left.milliseconds))])
   }
 
   private func renew(_ stream: SessionStream) {

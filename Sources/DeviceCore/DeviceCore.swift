@@ -122,9 +122,10 @@ import Wire
     guard stream.method == Self.commandMethod else {
       return stream.fail(CallError(reason: CallError.unknownMethod, message: "devicecore has no \(stream.method)"))
     }
+    let now = scheduler.now
     spawn { [commands] in
       do throws(SkerryError) {
-        stream.finish(await commands.run(try DeviceCommand(stream.params)).wire)
+        stream.finish(await commands.run(try DeviceCommand(stream.params, now: now)).wire)
       } catch {
         stream.fail(CallError(reason: "BadRequest", message: error.description))
       }

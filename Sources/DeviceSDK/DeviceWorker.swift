@@ -178,7 +178,10 @@ import Base
     defer { release() }
     do throws(DriverError) {
       try await connection.open(deadline: left)
-      let rest = max(.milliseconds(1), until - scheduler.now)
+      let rest = until - scheduler.now
+      guard rest > .zero else {
+        throw DriverError(.expired, "the deadline passed while device \(assignment.device) was connected to")
+      }
       let outcome = try await connection.write(
         property, value: value, onlyIfDifferent: onlyIfDifferent, deadline: rest)
       settled()

@@ -93,15 +93,22 @@ import Wire
     else {
       return stream.fail(CallError(reason: "BadRequest", message: "device, property and deadline are needed"))
     }
-    spawn { [service] in
+    var left = Duration.milliseconds(deadline)
+    if let until = params["until"].int, until >= 0 {
+      left = min(left, Instant(nanoseconds: UInt64(until)) - scheduler.now)
+    }
+    guard left > .zero else {
+      return stream.fail(DriverError(.expired, "the deadline passed before the driver was asked").call)
+    }
+    spawn { [service, left] in
       do throws(DriverError) {
         switch stream.method {
         case DriverWire.read:
-          stream.finish(try await service.read(device, property, deadline: .milliseconds(deadline)).wire)
+          stream.finish(try await service.read(device, property, deadline: left).wire)
         case DriverWire.write:
           let outcome = try await service.write(
             device, property, value: params["value"], onlyIfDifferent: params["onlyIfDifferent"].bool ?? false,
-            deadline: .milliseconds(deadline))
+            deadline: left)
           stream.finish(outcome.value)
         default:
           stream.fail(CallError(reason: CallError.unknownMethod, message: "a driver has no \(stream.method)"))

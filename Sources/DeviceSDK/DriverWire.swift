@@ -10,7 +10,8 @@ import Wire
 ///
 /// devicecore opens the calls `driver.read` `{"device", "property", "deadline"}` (answer `{"type", "value"}`) and
 /// `driver.write` `{… "value", "onlyIfDifferent"}` (answer `{"before", "after", "written"}`). Deadlines are in
-/// milliseconds from now; an error's reason is the kind of `DriverError`.
+/// milliseconds from now; `until` beside one is the same moment on the monotonic clock that this machine's processes
+/// share, so that a call that waited in the socket does not run late. An error's reason is the kind of `DriverError`.
 package enum DriverWire {
   package static let role = "driver"
   package static let assignments = "driver.assignments"

@@ -29,8 +29,10 @@ package struct DeviceCommand: Sendable, Hashable {
     self.caller = caller
   }
 
-  /// From the params of `device.command`: `{"device", "property", "id", "deadline"}`, and `value`, `caller`.
-  package init(_ params: Value) throws(SkerryError) {
+  /// From the params of `device.command`: `{"device", "property", "id", "deadline"}`, and `value`, `caller`, `until`.
+  /// `until` is the deadline on the monotonic clock that this machine's processes share, so that what waited in a
+  /// socket is not taken for fresh; `now` is on it too.
+  package init(_ params: Value, now: Instant) throws(SkerryError) {
     guard let id = params["id"].string, !id.isEmpty, id.utf8.count <= Self.maxID,
       let device = params["device"].string, let property = params["property"].string,
       let deadline = params["deadline"].int
@@ -38,9 +40,13 @@ package struct DeviceCommand: Sendable, Hashable {
       throw SkerryError(
         .invalidArgument, "a command needs id (1 to \(Self.maxID) bytes), device, property and deadline (milliseconds)")
     }
+    var left = min(.milliseconds(deadline), Self.maxDeadline)
+    if let until = params["until"].int, until >= 0 {
+      left = min(left, Instant(nanoseconds: UInt64(until)) - now)
+    }
     self.init(
       id: id, device: device, property: property, value: params.object?["value"].flatMap { $0.isNull ? nil : $0 },
-      deadline: min(.milliseconds(deadline), Self.maxDeadline), caller: params["caller"].string ?? "")
+      deadline: left, caller: params["caller"].string ?? "")
   }
 }
 

@@ -231,9 +231,14 @@ import Wire
     return driver
   }
 
+  private func until(_ deadline: Duration) -> Value {
+    .int(Int64(clamping: (scheduler.now + deadline).nanoseconds))
+  }
+
   package func read(_ device: String, _ property: String, deadline: Duration) async throws(DriverError) -> Sample {
     let params: Value = [
       "device": .string(device), "property": .string(property), "deadline": .int(deadline.milliseconds),
+      "until": until(deadline),
     ]
     let answer = try await driver(of: device).call(DriverWire.read, params, deadline, writing: false)
     guard let sample = Sample(wire: answer) else { throw DriverError(.refused, "the driver's answer cannot be read") }
@@ -245,7 +250,7 @@ import Wire
   ) async throws(DriverError) -> WriteOutcome {
     let params: Value = [
       "device": .string(device), "property": .string(property), "deadline": .int(deadline.milliseconds),
-      "value": value, "onlyIfDifferent": .bool(onlyIfDifferent),
+      "until": until(deadline), "value": value, "onlyIfDifferent": .bool(onlyIfDifferent),
     ]
     return WriteOutcome(try await driver(of: device).call(DriverWire.write, params, deadline, writing: true))
   }

@@ -85,7 +85,7 @@ import Wire
       random: random, mode: .replica, metrics: metrics, logger: logger)
     forwarder = ReadingsForwarder(scheduler: clock, metrics: metrics, logger: logger)
     let calls = NodeCalls(runtime: runtime, replica: replica, scheduler: clock)
-    let deviceCalls = DeviceCalls(forwarder: forwarder, random: random)
+    let deviceCalls = DeviceCalls(forwarder: forwarder, scheduler: clock, random: random)
     server.register(subresource: "log", of: "pods") { (reference, options, stream, _) async throws(APIError) in
       try await calls.log(reference, options, stream)
     }
@@ -125,6 +125,7 @@ import Wire
       }, scheduler: clock, random: random, metrics: metrics, logger: logger)
     let credentials = try EdgeCredentials.open("\(configuration.data)/edge-api", random: random)
     pods.edgeAPI = PodEdgeAPI(credentials: credentials, directory: Self.podSockets(configuration))
+    deviceCalls.cloud = { [link] in link.current }
     socket = EdgeSocket(
       face: face, nodeName: configuration.node, users: configuration.socketUsers.union([getuid()]),
       credentials: credentials, scheduler: clock, random: random, logger: logger)

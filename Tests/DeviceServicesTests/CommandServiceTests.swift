@@ -100,9 +100,23 @@ import Testing
       try await bench.until("the driver is gone") {
         await bench.commands.run(Self.command("e\(bench.loop.now)", "level")).message.contains("no driver")
       }
-      #expect(throws: SkerryError.self) { try DeviceCommand(["id": "", "device": "d"]) }
+      #expect(throws: SkerryError.self) { try DeviceCommand(["id": "", "device": "d"], now: Instant(nanoseconds: 0)) }
       await bench.stop()
     }
+  }
+}
+
+@Suite struct DeviceCommandTests {
+  @Test func aDeadlineIsTheEarlierOfItsTwoForms() throws {
+    func deadline(_ until: Value) throws -> Duration {
+      let params: Value = ["id": "i", "device": "d", "property": "p", "deadline": 5000, "until": until]
+      return try DeviceCommand(params, now: Instant(nanoseconds: 10_000_000_000)).deadline
+    }
+    #expect(try deadline(.null) == .seconds(5))
+    #expect(try deadline(12_000_000_000) == .seconds(2))
+    #expect(try deadline(90_000_000_000) == .seconds(5))
+    // It waited in a socket until it was over.
+    #expect(try deadline(9_000_000_000) == .seconds(-1))
   }
 }
 

@@ -38,6 +38,10 @@ import Wire
   let rotation: CertificateRotation
   private let readiness = Readiness()
 
+  /// The kernel repeats a lost SYN after 1, 3 and 7 s. Whoever waits for the last of these notices late that packets
+  /// flow again; the next attempt asks sooner.
+  static let connectTimeout: Duration = .seconds(4)
+
   package static func start(_ configuration: EdgeConfiguration, loop: Loop) async throws(SkerryError) -> EdgeDaemon {
     let daemon = try EdgeDaemon(configuration, loop: loop, random: SystemRandom())
     try await daemon.begin()
@@ -103,6 +107,7 @@ import Wire
         ca: configuration.ca, certificate: configuration.certificate, key: configuration.key),
       node: configuration.node, scheduler: clock, logger: logger)
     let dialer = try Dialer(targets: configuration.cloud, context: rotation.context, scheduler: clock)
+    dialer.connectTimeout = Self.connectTimeout
     let joining = try TLSContext.client(
       credentials: nil, trust: .authority(rotation.caPEM), alpn: [CertificateRotation.joinProtocol])
     joinDialer = try Dialer(targets: configuration.cloud, context: joining, scheduler: clock)

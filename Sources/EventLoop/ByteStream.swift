@@ -68,6 +68,13 @@ package struct PeerCertificate: Sendable, Hashable {
   func finishWriting()
   /// Ends at once; the delegate hears `streamDidClose` once, later, with no further bytes before it.
   func close()
+  /// The same, as a broken connection: nothing that waits is sent, and the peer hears of it although it has not
+  /// acknowledged what was sent before. A stream that knows no such end closes.
+  func reset()
+}
+
+extension ByteStream {
+  package func reset() { close() }
 }
 
 @LoopActor package protocol ByteStreamDelegate: AnyObject, Sendable {

@@ -20,7 +20,7 @@ package struct RedialBackoff: Sendable {
   package static let firstRefusedWindow = Duration.seconds(5)
   package static let maxRefusedWindow = Duration.seconds(300)
   /// The ceiling while unreachable, as a multiple of the spread.
-  static let unreachableCeiling = 2
+  static let unreachableCeiling = 1
 
   /// The width that the hub asks for; it is kept within `minDelay...maxSpread`.
   package var spread: Duration {

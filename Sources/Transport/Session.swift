@@ -16,6 +16,8 @@ import Wire
   package static let writesPerTurn = 16
   /// How long a closed session waits for its last words to leave.
   package static let linger: Duration = .seconds(2)
+  /// How long one waits that does so since its peer was not heard.
+  package static let lastWords: Duration = .milliseconds(50)
 
   private let connection: any ByteStream
   /// Where the session's time comes from.
@@ -255,9 +257,13 @@ import Wire
     let callback = onClose
     forgetCallbacks()
     callback?(error)
+    // Towards a peer that is not heard the last words may wait behind what it has not acknowledged, and the end of the
+    // stream with them; a reset overtakes them, so that it knows as soon as we do.
+    let isUnheard = error?.code == .timeout
     // The last words leave in the background; this timer keeps the session alive until then.
-    clock.schedule(after: Self.linger) {
-      if !self.isOver { self.connection.close() }
+    clock.schedule(after: isUnheard ? Self.lastWords : Self.linger) {
+      guard !self.isOver else { return }
+      if isUnheard { self.connection.reset() } else { self.connection.close() }
     }
   }
 

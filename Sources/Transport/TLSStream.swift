@@ -229,6 +229,11 @@ import Identity
     tearDown()
   }
 
+  package func reset() {
+    transport.reset()
+    tearDown()
+  }
+
   private func closeIfDone() {
     if finished, receivedEnd, transport.pendingWriteBytes == 0 { close() }
   }

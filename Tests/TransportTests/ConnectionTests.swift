@@ -264,8 +264,8 @@ import Transport
 
   @Test func whileUnreachableTheCeilingStaysNearTheSpread() throws {
     let delays = draw(.unreachable, after: 50, spread: .seconds(10))
-    #expect(try #require(delays.max()) <= .seconds(20))
-    #expect(try #require(delays.max()) > .seconds(15))
+    #expect(try #require(delays.max()) <= .seconds(10))
+    #expect(try #require(delays.max()) > .seconds(7))
   }
 
   @Test func refusalsWaitLongerAndAreBounded() throws {

@@ -27,6 +27,8 @@ import Wire
   private var replacing = false
   private var uplinks: [Lane: LaneUplink] = [:]
   private var stopped = false
+  /// The wait between two attempts.
+  private var pause: (timer: TimerID, done: CheckedContinuation<Void, Never>)?
   private var task: Task<Void, Never>?
   private let connects: Counter
   private let sentBytes: Counter
@@ -73,6 +75,7 @@ import Wire
     replacement?.session.close()
     session?.close()
     task?.cancel()
+    goOn()
   }
 
   /// Moves to a new connection, dialled with what the dialler knows now (a renewed certificate): it is made before the
@@ -84,6 +87,7 @@ import Wire
     do throws(SkerryError) {
       let fresh = try await connect()
       replacement = fresh
+      goOn()
       session?.close(GoAway.shutdown, message: "replaced by a new connection")
     } catch {
       logger.warning(EdgeLog.cloudUnreachable, "the session with the cloud could not be replaced: \(error)")
@@ -93,8 +97,11 @@ import Wire
   private func run() async {
     while !stopped {
       var wasRefused = false
+      var attempt: Instant? = scheduler.now
       do throws(SkerryError) {
-        try await serve(try await next())
+        let link = try await next()
+        attempt = nil
+        try await serve(link)
       } catch {
         wasRefused = RedialBackoff.outcome(of: error) == .refused
         if wasRefused {
@@ -107,8 +114,25 @@ import Wire
       if stopped { return }
       if replacement != nil { continue }
       let delay = backoff.delay(after: wasRefused ? .refused : .unreachable, random: random)
-      try? await scheduler.sleep(for: delay)
+      // Counted from the attempt's beginning: one that nobody answered has used up its own waiting.
+      let spent = wasRefused ? nil : attempt.map { scheduler.now - $0 }
+      await wait(max(RedialBackoff.minDelay, delay - (spent ?? .zero)))
     }
+  }
+
+  /// Waits for the next attempt, or until a session stands that was dialled beside the last one.
+  private func wait(_ delay: Duration) async {
+    guard replacement == nil, !stopped else { return }
+    await withCheckedContinuation { done in
+      pause = (scheduler.schedule(after: delay) { [weak self] in self?.goOn() }, done)
+    }
+  }
+
+  private func goOn() {
+    guard let waiting = pause else { return }
+    pause = nil
+    scheduler.cancel(waiting.timer)
+    waiting.done.resume()
   }
 
   /// A session that is ready, and its end.

@@ -5,9 +5,9 @@ set -euo pipefail
 
 # What each is for: the loop, TLS and X.509, the store, Modbus; how SwiftPM finds them.
 build=(libuv1-dev libssl-dev libsqlite3-dev libmodbus-dev pkg-config)
-# Containers and their network; images; certificates by hand; Python peers; a checker of systemd units.
+# Containers and their network; images; certificates by hand; Python peers; a wrong clock; a checker of systemd units.
 test=(runc conmon containernetworking-plugins iptables nftables iproute2 skopeo umoci docker-registry busybox-static openssl
-  python3-venv procps systemd)
+  python3-venv procps faketime systemd)
 
 # The peers that the bench is compared with, and the counter of its budgets.
 bench=(etcd-server etcd-client nats-server mosquitto valgrind)

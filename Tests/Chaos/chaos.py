@@ -22,10 +22,12 @@ from skerry_client import CallFailed
 from checks import Checks
 from faults import USUAL, Faults
 from load import DEPLOYMENTS, Commander, Deployer, Wisher
-from observers import Series, Watcher
+from observers import Doubles, Series, Watcher
 
 RESOURCES = ("pods", DEPLOYMENTS, "nodes", "devices.devices.kubeedge.io")
 CLIENTS = ("127.0.0.1", 7000)
+# What a run of a quarter of an hour or more must have borne to say anything.
+LEAST = {"faults": 100, "readings": 500_000, "pod changes": 300}
 SHOWN = 20  # violations of one promise that are printed
 
 
@@ -58,7 +60,8 @@ class Chaos:
         return self.client
 
     def run(self):
-        observers = [*self.watchers, self.series]
+        self.doubles = Doubles(self.world.nodes)
+        observers = [*self.watchers, self.series, self.doubles]
         operators = [self.deployer, self.commander, self.wisher]
         for thread in observers + operators:
             thread.start()
@@ -82,8 +85,9 @@ class Chaos:
         self.settled = time.monotonic() - began
         checks.numbering(self.series, patience)
         time.sleep(1)
-        checks.commands(self.commander, self.wisher)
+        checks.commands(self.commander, self.wisher, self.faults)
         checks.watches(self.admin(), self.watchers, self.deployer, patience)
+        checks.violations += self.doubles.violations
         checks.logs()
         for machine, name, status in self.faults.unexpected:
             checks.violation("runs", f"{machine}/{name} ended by itself with {status}")
@@ -101,7 +105,6 @@ class Chaos:
 
     def result(self):
         promises = collections.Counter(promise for promise, _ in self.checks.violations)
-        texts = [text for _, text in self.checks.violations]
         pods = self.watchers[0].events
         return {
             "seed": self.options.seed, "seconds": self.options.seconds,
@@ -111,10 +114,10 @@ class Chaos:
             "pod changes": pods["ADDED"] + pods["DELETED"], "pod events": dict(pods),
             "deployment writes": dict(sorted(self.deployer.outcomes.items())),
             "commands": dict(sorted(self.commander.outcomes.items())), "desired": dict(self.wisher.outcomes),
+            "looks for doubled containers": self.doubles.looks,
             "watch sessions": sum(watcher.sessions for watcher in self.watchers),
             "lost with a killed driver": sum(sum(found.gaps) for found in self.series.properties.values()),
-            "lost": sum("not there" in text or "is there twice" not in text and "served" in text for text in texts),
-            "doubled": sum("twice" in text or "two monitors" in text for text in texts),
+            "lost": promises["nothing lost"], "doubled": promises["exactly once"],
             "out of order": promises["ordered"], "converged": not promises["converges"],
             "settled in seconds": round(getattr(self, "settled", 0), 1),
             **self.checks.figures, "violations": dict(promises)}
@@ -147,6 +150,9 @@ def main():
         chaos = Chaos(world, options)
         chaos.run()
         result = chaos.result()
+        for what, least in LEAST.items():
+            if options.seconds >= 900 and result[what] < least:
+                chaos.checks.violation("load", f"{result[what]} {what}, at least {least} are needed")
         report(chaos, result)
     sys.exit(1 if chaos.checks.violations else 0)
 

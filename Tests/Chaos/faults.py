@@ -13,7 +13,7 @@ from machines import until
 NODE_DAEMONS = ("edgecore", "devicecore", "device-modbus")
 # The link as it is when nothing is wrong with it.
 USUAL = {"delay": 0.02, "jitter": 0.005, "rate": 0}
-# How long an armed power cut may wait for its write.
+# Seconds that an armed power cut may wait for its write.
 ARMED = 20.0
 
 
@@ -27,7 +27,7 @@ class Faults:
         self.counts = collections.Counter()
         self.reserved = set()
         self.driver_losses = collections.Counter()  # by node: times at which a driver may have lost what it held
-        self.killed_containers = 0
+        self.standstills = []  # (what, from, to): of the cloud and of devices, who then do late what was asked in time
         self.lock = threading.Lock()
         self.threads = []
         self.errors = []
@@ -119,10 +119,12 @@ class Faults:
     def stop(self, random):
         machine, name = self.daemon(random)
         yield {(machine.name, name)}
+        began = time.time()
         machine.send(name, signal.SIGSTOP)
         yield f"stop {name}"
         self.wait(random, 0.5, 12)
         machine.send(name, signal.SIGCONT)
+        self.standstills.append((name, began, time.time()))
 
     def cut(self, random):
         node = random.choice(self.world.nodes)
@@ -182,16 +184,17 @@ class Faults:
             return
         root = f"/run/{node.cgroup}/runc"
         node.run("runc", "--root", root, "kill", random.choice(running), "KILL", check=False)
-        self.killed_containers += 1
         yield "kill container"
 
     def silence_device(self, random):
         peer = random.choice(self.world.peers)
         yield {(peer.name, "device")}
+        began = time.time()
         os.kill(peer.process.pid, signal.SIGSTOP)
         yield "silent device"
         self.wait(random, 1, 15)
         os.kill(peer.process.pid, signal.SIGCONT)
+        self.standstills.append((peer.name, began, time.time()))
 
     def cut_clients(self, random):
         yield {("clients", "link")}
@@ -209,9 +212,10 @@ class Faults:
         yield {key}
         machine.kill(name)
         self.armed.add(key)
-        seed, after = random.getrandbits(32), random.randint(1, 400)
+        # Some fall into the start, some into work.
+        seed, after = random.getrandbits(32), random.randint(1, random.choice([20, 60, 300]))
         machine.start(name, environment={"SKERRY_TEST_VFS": f"powercut,seed={seed},after={after}"})
-        end = time.monotonic() + ARMED
+        end = time.monotonic() + ARMED * self.hold
         while name in machine.running and time.monotonic() < end:
             time.sleep(0.05)
         if name in machine.running:

@@ -21,7 +21,7 @@ from machines import BIN, until  # noqa: E402
 
 PORT = 6443
 OPERATIONS = {"cloudcore": 6080, "edgecore": 6081, "devicecore": 6082, "device-modbus": 6083}
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 TOOLS = ("runc", "conmon", "ip", "nft", "unshare", "mount")
 
 
@@ -36,10 +36,11 @@ def why_not():
 
 
 def enter_network():
-    """Puts this process, and what it starts, into a network of its own."""
+    """Puts this process, and what it starts, into a network of its own, with mounts that end with it."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
+    if libc.unshare(CLONE_NEWNS | CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
+    command("mount", "--make-rprivate", "/")
     command("ip", "link", "set", "lo", "up")
     pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     command("nft", "-f", "-", stdin=f"""
@@ -111,7 +112,8 @@ class Machine:
 
     # Power
 
-    def boot(self):
+    def boot(self, linked=True):
+        """Switches it on; without `linked` its cable is not plugged in."""
         self.init = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
              HERE / "machine_init.py"],
@@ -125,10 +127,13 @@ class Machine:
         self.first = int(inside)
         command("ip", "link", "add", self.outer, "type", "veth", "peer", "name", "eth0", "netns", inside)
         command("ip", "address", "add", f"{self.gateway}/24", "dev", self.outer)
-        command("ip", "link", "set", self.outer, "up")
+        self.link(linked)
         for words in (f"address add {self.address}/24 dev eth0", "link set eth0 up",
                       f"route add default via {self.gateway}"):
             self.run("ip", *words.split())
+
+    def link(self, up):
+        command("ip", "link", "set", self.outer, "up" if up else "down")
 
     def power_off(self):
         """Everything that runs here is gone at once; disks stay."""

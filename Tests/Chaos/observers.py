@@ -128,6 +128,42 @@ class Watcher(Observer):
             self.objects[key] = (uid, revision)
 
 
+class Doubles(threading.Thread):
+    """Looks all the time whether a container of a pod runs twice. One that ends may overlap its successor for a moment,
+    so it counts only when the same two are there at two looks."""
+
+    INTERVAL = 3.0
+
+    def __init__(self, nodes):
+        super().__init__(daemon=True)
+        self.nodes = nodes
+        self.over = threading.Event()
+        self.violations = []
+        self.looks = 0
+
+    def run(self):
+        before = set()
+        while not self.over.wait(self.INTERVAL):
+            now = set()
+            for node in self.nodes:
+                try:
+                    running = node.containers()
+                except OSError:
+                    continue  # it is switched off
+                by_container = collections.defaultdict(list)
+                for one in running:
+                    by_container[one.rsplit("_", 1)[0]].append(one)
+                now |= {(node.name, *sorted(found)) for found in by_container.values() if len(found) > 1}
+                self.looks += 1
+            for name, *found in now & before:
+                self.violations.append(("exactly once", f"{name}: {' and '.join(found)} run beside each other"))
+            before = now
+
+    def end(self):
+        self.over.set()
+        self.join(60)
+
+
 class Property:
     """One counting register: the device itself numbers what it serves."""
 

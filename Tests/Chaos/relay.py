@@ -66,8 +66,8 @@ class Link:
         try:
             await asyncio.gather(
                 self.pump(reader, other_writer, self.up), self.pump(other_reader, writer, self.down))
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # the connection broke, or the relay ends
         finally:
             self.open.discard(pair)
             for end in pair:

@@ -10,6 +10,7 @@ relay and the devices are in it, so a node's way to the cloud can be cut while i
         world.nodes[0].kill("edgecore")
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -72,8 +73,8 @@ class Node(Machine):
             f"127.0.0.1:{OPERATIONS['device-modbus']}"]
         self.peers = []
 
-    def boot(self):
-        super().boot()
+    def boot(self, linked=True):
+        super().boot(linked)
         self.run("mkdir", "/run/skerry")  # a unit's RuntimeDirectory
 
     @property
@@ -114,6 +115,15 @@ class Node(Machine):
         self.world.relay.do("set", link=self.name, up=up or {}, down=down or {})
 
     # What runs
+
+    def containers_left(self):
+        """Processes of this node's containers on a machine that is off: there must be none."""
+        found = []
+        for path in pathlib.Path("/proc").glob("[0-9]*/cgroup"):
+            with contextlib.suppress(OSError):
+                if self.cgroup in path.read_text():
+                    found.append(path.parent.name)
+        return found
 
     def containers(self):
         """Ids of the containers whose monitor runs here, in order of the process table: twice means doubled."""
@@ -156,7 +166,7 @@ class Peer:
         self.process = subprocess.Popen(
             [sys.executable, ROOT / "Tests" / "Peers" / "modbus_peer.py", "--host", node.gateway, "--log", self.log,
              "--counters", str(counters)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(node.directory / f"{name}.err", "ab"), text=True)
         self.port = json.loads(self.process.stdout.readline())["port"]
 
     def served(self):

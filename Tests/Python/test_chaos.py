@@ -18,7 +18,7 @@ class ChaosTests(unittest.TestCase):
     def chaos(self, seed):
         done = subprocess.run(
             [sys.executable, CHAOS, "--quiet", "--seed", seed, "--nodes", "2", "--devices", "1", "--seconds", "12",
-             "--distance", "0.7", "--hold", "0.2", "--step", "0.7", "--no-power-cuts"],
+             "--distance", "0.7", "--hold", "0.2", "--step", "0.7"],
             capture_output=True, text=True, timeout=300)
         self.assertEqual(done.returncode, 0, f"seed {seed}: {done.stdout}{done.stderr}")
         return json.loads(done.stdout)

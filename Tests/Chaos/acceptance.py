@@ -174,7 +174,7 @@ def reboot(options):
         for name in names:
             expect((host / name).read_text() == f"text of {name}, word of {name}\n" * 2, f"{name} has wrong files")
         log = node.log("edgecore").read_text()
-        expect("W-EDGE-015" in log, "the clock was not in 1970")
+        expect("W-EDGE-016" in log, "the clock was not in 1970")
         # Told once there is a link, and the same pods as before; the clock is still wrong.
         node.link(True)
         until("the restarts are told", lambda: all(

@@ -104,7 +104,9 @@ import Wire
   ) throws(SkerryError) {
     self.isPlaced = isPlaced
     self.logger = logger
-    let file = try StoreFile(path: path, schema: Self.schema, options: Database.Options(vfs: vfs))
+    var options = Database.Options.ownThread
+    options.vfs = vfs
+    let file = try StoreFile(path: path, schema: Self.schema, options: options)
     writer = try Writer(file)
     reader = try file.reader()
     stored = metrics.counter("skerry_readings_stored_total", "Device readings stored.")

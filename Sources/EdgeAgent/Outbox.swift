@@ -93,7 +93,9 @@ import Sync
   ) throws(SkerryError) {
     self.logger = logger
     self.limits = limits
-    let file = try StoreFile(path: path, schema: Self.schema, options: Database.Options(vfs: vfs))
+    var options = Database.Options.ownThread
+    options.vfs = vfs
+    let file = try StoreFile(path: path, schema: Self.schema, options: options)
     guard let incarnation = Incarnation(random.bytes(16)) else { preconditionFailure("16 bytes were asked for") }
     current = incarnation
     let add = try file.database.prepare("INSERT INTO incarnations (id) VALUES (?)")

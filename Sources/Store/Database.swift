@@ -29,14 +29,22 @@ package final class Database {
     package var synchronous: Synchronous
     /// Write-ahead logging; off only for files that are made once and then read (backups).
     package var writeAheadLog: Bool
+    /// A commit that brings the WAL beyond so many pages copies it into the database; 0 leaves that to the owner, who
+    /// has to do it then.
+    package var checkpointFrames: Int
     package init(
-      access: Access = .create, vfs: String? = nil, synchronous: Synchronous = .full, writeAheadLog: Bool = true
+      access: Access = .create, vfs: String? = nil, synchronous: Synchronous = .full, writeAheadLog: Bool = true,
+      checkpointFrames: Int = 0
     ) {
       self.access = access
       self.vfs = vfs
       self.synchronous = synchronous
       self.writeAheadLog = writeAheadLog
+      self.checkpointFrames = checkpointFrames
     }
+
+    /// For a store whose writer has a thread of its own and nothing else to do: 4 MiB of WAL.
+    package static let ownThread = Options(checkpointFrames: 1000)
   }
 
   /// The WAL file is cut back to this size when it starts over: bounds what a burst leaves behind.
@@ -112,10 +120,9 @@ package final class Database {
           .system, "\(path): SQLite cannot use write-ahead logging here (it answered '\(mode)'); use a local disk")
       }
     }
-    // Checkpoints are made by the owner, off its hot path.
     try execute(
       """
-      PRAGMA synchronous = \(options.synchronous.rawValue); PRAGMA wal_autocheckpoint = 0;
+      PRAGMA synchronous = \(options.synchronous.rawValue); PRAGMA wal_autocheckpoint = \(options.checkpointFrames);
       PRAGMA journal_size_limit = \(Self.maxIdleWALBytes);
       """)
   }

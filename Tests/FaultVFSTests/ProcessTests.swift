@@ -12,8 +12,9 @@ private func body(_ number: Int64) -> Bytes {
 }
 
 /// What one process does until the power fails. Acknowledgements go to a file outside of SQLite, which the kernel keeps.
-private func writeUntilCut(_ directory: String, seed: UInt64, isRelaxed: Bool) throws {
-  try PowerCutSwitch.install(PowerCutSwitch.Request("powercut,seed=\(seed),after=\(1 + seed * 7 % 90)"))
+private func writeUntilCut(_ directory: String, seed: UInt64, after: UInt64? = nil, isRelaxed: Bool = false) throws {
+  let operation = after ?? 1 + seed * 7 % 90
+  try PowerCutSwitch.install(PowerCutSwitch.Request("powercut,seed=\(seed),after=\(operation)"))
   let acknowledged = open(directory + "/acks", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
   let random = SeededRandom(seed: seed)
   while true {
@@ -86,11 +87,25 @@ private final class TemporaryDirectory: Sendable {
     let directory = try TemporaryDirectory()
     for seed in 1...40 as ClosedRange<UInt64> {
       await #expect(processExitsWith: .signal(SIGKILL)) { [path = directory.path as String, seed = seed as UInt64] in
-        try writeUntilCut(path, seed: seed, isRelaxed: false)
+        try writeUntilCut(path, seed: seed)
       }
       if let finding = verify(directory.path) {
         Issue.record("seed \(seed): \(finding)")
         return
+      }
+    }
+  }
+
+  /// A store that never was is there whole after the cut, or not at all.
+  @Test func aFirstStartIsSafe() async throws {
+    for seed in 0..<26 as Range<UInt64> {
+      let directory = try TemporaryDirectory()
+      for cut in 0..<2 as Range<UInt64> {
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+          [path = directory.path as String, seed = (seed + cut * 26) as UInt64] in
+          try writeUntilCut(path, seed: seed, after: 1 + seed % 26)
+        }
+        if let finding = verify(directory.path) { Issue.record("seed \(seed), cut \(cut): \(finding)") }
       }
     }
   }

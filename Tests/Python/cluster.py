@@ -40,7 +40,7 @@ def until(what, condition, deadline=DEADLINE):
             if value:
                 return value
             last = None
-        except (OSError, KeyError, IndexError, ValueError, CommandFailed, subprocess.TimeoutExpired) as error:
+        except (OSError, KeyError, IndexError, ValueError, CommandFailed, subprocess.SubprocessError) as error:
             last = error
         if time.monotonic() > end:
             why = f": {last}" if last else ""

@@ -18,7 +18,9 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.request
 
+from cloud import free_port
 from cluster import BIN, ROOT, Cluster, until
 from meter import Peer, check_series, device
 
@@ -27,6 +29,8 @@ from skerry_client import CallFailed, Client  # noqa: E402
 
 COUNT = int(os.environ.get("POWER_CUTS", "5"))
 SEED = int(os.environ.get("POWER_CUT_SEED", "1"))
+# First starts of each daemon.
+FIRST = min(COUNT, 10) // 2 or 1
 KEYS = 8
 PODS = 2
 INDEX_BITS = 18
@@ -227,6 +231,64 @@ class PowerCutTests(unittest.TestCase):
             finally:
                 self.loads[0].end()
             cluster.discard()
+
+    def test_first_starts(self):
+        """A daemon that makes its databases loses power, and starts."""
+        self.random = random.Random(SEED)
+        for _ in range(FIRST):
+            self.first_start_of_a_cloud(self.random.getrandbits(32), self.random.randint(1, 50))
+        with Cluster(nodes=1, runtime="process") as cluster:
+            self.cluster = cluster
+            node = cluster.node_directory("n1")
+            files = {"edgecore/n1": ("data/replica.db", "data/outbox.db"), "devicecore/n1": ("devices/readings.db",)}
+            for name in files:
+                cluster.kill(name)
+                for _ in range(FIRST):
+                    for file in files[name]:
+                        for suffix in ("", "-wal", "-shm", ".lock"):
+                            with contextlib.suppress(FileNotFoundError):
+                                os.unlink(f"{node}/{file}{suffix}")
+                    seed, after = self.random.getrandbits(32), self.random.randint(1, 25)
+                    with self.subTest(daemon=name, seed=seed, after=after):
+                        status, text = self.run_until_cut(name, seed, after)
+                        self.assertEqual(status, -signal.SIGKILL, text)
+                        cluster.start_daemon(name)
+                        try:
+                            until(f"{name} is connected", lambda: self.is_ready(name))
+                        finally:
+                            cluster.kill(name)
+                cluster.start_daemon(name)
+
+    def is_ready(self, name):
+        with open(f"{self.cluster.data}/ports.json") as file:
+            ports = json.load(file)
+        port = ports["edges"]["n1"] if name.startswith("edgecore") else ports["devices"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return answer.status == 200
+
+    def first_start_of_a_cloud(self, seed, after):
+        with tempfile.TemporaryDirectory(prefix="skerry-first-") as directory:
+            config = f"{directory}/config.yaml"
+            environment = dict(os.environ, SKERRY_CONFIG=config)
+            subprocess.run(
+                [f"{BIN}/skerry", "cloud", "init", "--dir", directory, "--host", "127.0.0.1", "--port",
+                 str(free_port()), "--data", f"{directory}/data"],
+                check=True, capture_output=True, timeout=60, env=environment)
+            with open(f"{directory}/cloudcore.yaml", "a") as file:
+                file.write(f'operations: "127.0.0.1:{free_port()}"\n')
+            command = [f"{BIN}/cloudcore", "--config", f"{directory}/cloudcore.yaml"]
+            with self.subTest(daemon="cloudcore", seed=seed, after=after):
+                cut = dict(environment, SKERRY_TEST_VFS=f"powercut,seed={seed},after={after}")
+                done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=cut)
+                self.assertEqual(done.returncode, -signal.SIGKILL, done.stderr)
+                cloud = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                try:
+                    until("the cloud serves", lambda: subprocess.run(
+                        [f"{BIN}/skerry", "get", "namespaces"], check=True, capture_output=True, timeout=60,
+                        env=environment))
+                finally:
+                    cloud.kill()
+                    cloud.wait()
 
     def connect(self):
         with open(f"{self.cluster.data}/ports.json") as file:

@@ -38,6 +38,7 @@ import Wire
   private let commands: CommandService
   private let desired: DesiredValues
   private let export: ReadingExport
+  private let recent = RecentReadings()
   private let registry: DeviceRegistry
   private let api: ReconnectingAPIClient
   private let edge: SessionKeeper
@@ -81,7 +82,10 @@ import Wire
   /// Listens for drivers and connects to edgecore.
   package func start() throws(SkerryError) {
     hub.onDriver = { [desired] in desired.driverReady($0) }
-    hub.onReadings = { [desired] in desired.observed($0) }
+    hub.onReadings = { [desired, recent] readings in
+      desired.observed(readings)
+      recent.take(readings)
+    }
     let listener = try UnixListener.listen(path: configuration.driverSocket)
     self.listener = listener
     if let group = configuration.driverGroup {
@@ -118,7 +122,7 @@ import Wire
 
   /// What edgecore asks.
   private func serve(_ stream: SessionStream) {
-    if export.serve(stream) { return }
+    if export.serve(stream) || recent.serve(stream) { return }
     guard stream.method == Self.commandMethod else {
       return stream.fail(CallError(reason: CallError.unknownMethod, message: "devicecore has no \(stream.method)"))
     }

@@ -100,6 +100,10 @@ import Wire
       (reference, options, _, caller) async throws(APIError) in
       try await deviceCalls.command(reference, options, caller)
     }
+    server.register(subresource: "readings", of: Device.resource) {
+      (reference, options, _, _) async throws(APIError) in
+      try await deviceCalls.readings(reference, options)
+    }
     server.writeRouter = EdgeWrites(view: view, outbox: outbox, nodeName: configuration.node)
     let face = APIService(api: server, scheduler: clock, metrics: metrics)
     rotation = try CertificateRotation(

@@ -160,6 +160,21 @@ func readings(_ values: ClosedRange<Int64>, time: Int64 = 1000) -> [Reading] {
     #expect(try log.page(incarnation: incarnation(1), after: 5, limit: 1)?.lost?.count == longer.to - 5)
   }
 
+  @Test func readingsOfAWrongClockDoNotGoWhenItIsSetRight() throws {
+    var limits = ReadingLimits()
+    limits.maxAge = .seconds(10)
+    let log = try open(1, limits)
+    // Taken in 1970, without a cloud; then the clock shows today.
+    try log.append([.init(readings: readings(1...4, time: 1000))])
+    let today = (Version.released.seconds + 1_000_000) * 1000
+    #expect(try !log.retain(now: today))
+    #expect(try drain(log).flatMap { $0.readings.map(\.number) } == [1, 2, 3, 4])
+    // What the cloud has goes as ever.
+    try log.acknowledge(incarnation: incarnation(1), through: 4)
+    while try log.retain(now: today) {}
+    #expect(try log.bytes() == 0)
+  }
+
   @Test func ageDropsExportedSoonerThanOthers() throws {
     var limits = ReadingLimits()
     limits.keepExported = .seconds(1)

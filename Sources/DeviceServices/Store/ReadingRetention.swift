@@ -67,9 +67,14 @@ extension ReadingLog {
     defer { select.reset() }
     var result = Expired()
     while try select.step() {
-      let number = select.uint(0)
-      let bound = number <= row.exported ? limits.keepExported : limits.maxAge
-      guard result.size < excess || select.int(1) < now - bound.milliseconds else {
+      let (number, time) = (select.uint(0), select.int(1))
+      let isExported = number <= row.exported
+      let bound = isExported ? limits.keepExported : limits.maxAge
+      // A reading from before this program was made was taken under a wrong clock: its age is not known, and only the
+      // bound on bytes may take it from the cloud.
+      let released = Version.released.seconds * 1000
+      let isOld = time < now - bound.milliseconds && (isExported || time >= released || now < released)
+      guard result.size < excess || isOld else {
         result.stays = true
         break
       }

@@ -52,6 +52,20 @@ import Wire
     }
   }
 
+  /// `devices/readings` on the node: the newest that devicecore has taken since its start. The series is in the cloud.
+  package func readings(_ reference: ObjectReference, _ options: Value) async throws(APIError) -> Value {
+    guard let devices = forwarder.devices else {
+      throw APIError(.serviceUnavailable, "devicecore is not running on the node of device \"\(reference.name)\"")
+    }
+    var parameters: Value = ["device": .string("\(reference.namespace)/\(reference.name)")]
+    for key in ["property", "after", "limit"] where !options[key].isNull { parameters[key] = options[key] }
+    do throws(CallError) {
+      return try await devices.call(method: "readings.recent", params: parameters, deadline: .seconds(10))
+    } catch {
+      throw APIError(APIError.Reason(rawValue: error.reason) ?? .serviceUnavailable, error.message)
+    }
+  }
+
   /// devicecore's answer; one that did not come leaves it open whether the command ran.
   private static func ask(_ devices: Session, _ parameters: Value, _ left: Duration) async throws(CallError) -> Value {
     do throws(CallError) {

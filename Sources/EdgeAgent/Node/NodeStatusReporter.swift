@@ -128,14 +128,22 @@ package struct NodeFacts: Sendable, Hashable {
   package func set(condition type: String, isTrue: Bool, reason: String, message: String) {
     let (old, status) = (conditions[type], isTrue ? "True" : "False")
     if let old, old["status"].string == status, old["message"].string == message { return }
-    // What never was the matter need not be said.
-    if old == nil, !isTrue { return }
+    // What never was the matter need not be said; what an earlier process said has to be taken back.
+    if old == nil, !isTrue, !isShown(condition: type) { return }
     let time = Value.string(Timestamp.format(scheduler.wall))
     conditions[type] = [
       "type": .string(type), "status": .string(status), "reason": .string(reason), "message": .string(message),
       "lastHeartbeatTime": time, "lastTransitionTime": time,
     ]
     look()
+  }
+
+  /// Whether the cloud shows the condition as true.
+  private func isShown(condition type: String) -> Bool {
+    guard let stored = try? replica.read(key, at: nil), let bytes = stored.status,
+      let status = try? CBOR.decode(bytes)
+    else { return false }
+    return (status["conditions"].array ?? []).contains { $0["type"].string == type && $0["status"].string == "True" }
   }
 
   package func stop() {

@@ -175,8 +175,11 @@ import ObjectModel
     } catch {
       note(context, key)
       failed.add()
-      let level: Logger.Level = error.reason == .conflict || error.reason == .notFound ? .debug : .warning
-      logger.log(level: level, "reconciling \(key) failed, comes back: \(error)")
+      if error.reason == .conflict || error.reason == .notFound {
+        logger.debug("reconciling \(key) failed, comes back: \(error)")
+      } else {
+        logger.warning(.reconcileFailed, "reconciling \(key) failed, comes back: \(error)")
+      }
       queue.retry(key)
     }
   }

@@ -311,4 +311,6 @@ extension Object: Informed {
 extension LogCode {
   /// A stored object does not decode, or lacks what its kind must have.
   package static let unreadableObject = LogCode("E-API-001")
+  /// A controller's work on one object failed.
+  package static let reconcileFailed = LogCode("W-API-004")
 }

@@ -385,7 +385,7 @@ def main():
     parser.add_argument("--cut", type=float, help="commands: seconds (60); outage: seconds (300)")
     parser.add_argument("--after", type=float, default=10, help="commands: seconds of listening afterwards")
     parser.add_argument("--rate", type=int, default=1000, help="outage: readings a second")
-    parser.add_argument("--bandwidth", type=int, default=64_000, help="outage: bytes a second of the link")
+    parser.add_argument("--bandwidth", type=int, default=128_000, help="outage: bytes a second of the link")
     parser.add_argument("--slack", type=float, default=0, help="outage: seconds more, where little was to be sent")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--changes", type=int, help="outage: of statuses (200); away: of objects (1000)")

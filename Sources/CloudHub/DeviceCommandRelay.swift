@@ -4,8 +4,8 @@ import Base
 import Transport
 
 /// Device commands on their way to a node. Each waits for its node until its deadline, and is asked again under the
-/// same id when the connection broke under it: a node runs an id once. Past the deadline it is answered `Expired` if no
-/// node was asked, else `Unknown`.
+/// same id when the connection broke under it: a node runs an id once. Past the deadline it is answered `Expired` if the
+/// node has not begun it, which it says by asking what is left, else `Unknown`.
 ///
 /// A deadline counts on this clock, from the moment the command came. The node cannot know how long a command was
 /// under way to it, so before it runs one it asks how much time is left (`command.left`), and counts that from the
@@ -23,6 +23,8 @@ import Transport
   private let random: any RandomSource
   /// Deadlines by ticket.
   private var deadlines: [String: Instant] = [:]
+  /// Tickets whose node was told that time is left.
+  private var begun: Set<String> = []
   private var waiting: [String: [UInt64: CheckedContinuation<Void, Never>]] = [:]
   private var nextWaiter: UInt64 = 0
 
@@ -43,18 +45,19 @@ import Transport
     let until = scheduler.now + .seconds(timeout)
     let ticket = random.uuid()
     deadlines[ticket] = until
-    defer { deadlines[ticket] = nil }
+    defer {
+      deadlines[ticket] = nil
+      begun.remove(ticket)
+    }
     var options = options
     options["caller"] = .string(caller.user)
     options["ticket"] = .string(ticket)
     if options["id"].string == nil { options["id"] = .string(random.uuid()) }
-    var wasAsked = false
     while scheduler.now < until {
       guard let current = session() else {
         await wait(for: node, until: until)
         continue
       }
-      wasAsked = true
       do throws(APIError) {
         return try await APIClient(session: current, deadline: until - scheduler.now + Self.answerSlack).connect(
           reference, subresource: "command", options: options, stream: nil, caller: caller)
@@ -63,17 +66,19 @@ import Transport
         if !current.isClosed, scheduler.now < until + Self.answerSlack { throw error }
       }
     }
-    if wasAsked {
+    if begun.contains(ticket) {
       throw APIError(
-        .timeout, "Unknown: node \"\(node)\" was asked and did not answer within \(timeout) s: it may have run")
+        .timeout, "Unknown: node \"\(node)\" began it and did not answer within \(timeout) s: it may have run")
     }
     throw APIError(
-      .timeout, "Expired: node \"\(node)\" was not connected within \(timeout) s; the command was not run")
+      .timeout, "Expired: node \"\(node)\" did not begin it within \(timeout) s; the command was not run")
   }
 
   /// What is left of a command's time; nil when nobody waits for it any more.
   func left(_ ticket: String) -> Duration? {
-    deadlines[ticket].map { $0 - scheduler.now }
+    guard let until = deadlines[ticket] else { return nil }
+    if until > scheduler.now { begun.insert(ticket) }
+    return until - scheduler.now
   }
 
   /// The node has a session: what waits for it looks again.

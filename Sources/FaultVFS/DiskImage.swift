@@ -53,8 +53,17 @@ package final class DiskImage: Sendable {
     core.state.withLock { $0.end = operation.map { ($0, isPowerCut: false) } }
   }
 
+  /// The operation with this number will fail with an I/O error, without an effect.
+  package func fail(at operation: UInt64?) { core.state.withLock { $0.failAt = operation } }
+
   /// Ends of a life so far, by `crash`, `powerCut` or `restore`. Handles opened before the last one are dead.
   package var lives: UInt64 { core.state.withLock { $0.life } }
+
+  /// From now on `trace` shows the operations.
+  package func startTrace() { core.state.withLock { $0.startTrace() } }
+
+  /// The newest changes, syncs and ends of a life, each with its number; empty unless they are traced.
+  package var trace: [String] { core.state.withLock { $0.trace ?? [] } }
 
   // MARK: Images
 

@@ -16,7 +16,27 @@ struct DiskState: Sendable {
   var faults = DiskFaults()
   /// How a life is to end by itself, and in the operation with which number.
   var end: (at: UInt64, isPowerCut: Bool)?
+  /// Set: the operation with this number fails, and no other.
+  var failAt: UInt64?
   let random: any RandomSource
+  /// The newest operations as text, if somebody wants to see them.
+  private(set) var trace: [String]?
+
+  /// Operations that a trace keeps.
+  static let maxTrace = 2000
+
+  mutating func startTrace() { trace = [] }
+
+  private mutating func note(_ text: String) {
+    guard var lines = trace else { return }
+    if lines.count >= Self.maxTrace { lines.removeFirst(Self.maxTrace / 2) }
+    lines.append("\(operations) \(text)")
+    trace = lines
+  }
+
+  private func name(_ file: FileID) -> String {
+    directory.current.first { $0.value == file }?.key ?? "#\(file)"
+  }
 
   init(random: any RandomSource) { self.random = random }
 
@@ -25,10 +45,28 @@ struct DiskState: Sendable {
   /// Runs one operation that changes something, and the end that falls into it: behind a change, before a sync, since
   /// a sync that was not answered promises nothing.
   private mutating func change(
-    _ life: UInt64, _ kind: DiskFaults.Operation, _ body: (inout DiskState) throws(DiskError) -> Void
+    _ life: UInt64, _ kind: DiskFaults.Operation, _ what: (DiskState) -> String,
+    _ body: (inout DiskState) throws(DiskError) -> Void
   ) throws(DiskError) {
     guard life == self.life else { throw .dead }
     operations += 1
+    let text = trace == nil ? "" : what(self)
+    do throws(DiskError) {
+      try changeNow(kind, body)
+      note(text)
+    } catch {
+      note("\(text) failed with \(error.code)")
+      throw error
+    }
+  }
+
+  private mutating func changeNow(
+    _ kind: DiskFaults.Operation, _ body: (inout DiskState) throws(DiskError) -> Void
+  ) throws(DiskError) {
+    if failAt == operations {
+      failAt = nil
+      throw kind == .sync ? .sync : .write
+    }
     let ending = end.flatMap { operations >= $0.at ? $0 : nil }
     if ending == nil || kind != .sync {
       if kind != .sync, fails(kind) { throw .write }
@@ -68,7 +106,7 @@ struct DiskState: Sendable {
     if found != nil, isExclusive { throw .cannotOpen }
     if found == nil {
       guard creates || path == nil else { throw .cannotOpen }
-      try change(life, .write) { (state) throws(DiskError) in
+      try change(life, .write, { "create \(path ?? "#\($0.nextFile)")" }) { (state) throws(DiskError) in
         state.files[state.nextFile] = ImageFile()
         if let path { state.directory.link(path, state.nextFile) }
         state.nextFile += 1
@@ -101,21 +139,23 @@ struct DiskState: Sendable {
   }
 
   mutating func write(_ opened: Opened, _ bytes: UnsafeRawBufferPointer, at offset: Int) throws(DiskError) {
-    try change(opened.life, .write) { (state) throws(DiskError) in
+    try change(
+      opened.life, .write, { "write \($0.name(opened.file)) \(bytes.count) at \(offset)" }
+    ) { (state) throws(DiskError) in
       try state.makeRoom(offset + bytes.count - (state.files[opened.file]?.size ?? 0))
       try state.files[opened.file]?.write(bytes, at: offset)
     }
   }
 
   mutating func resize(_ opened: Opened, to size: Int) throws(DiskError) {
-    try change(opened.life, .write) { (state) throws(DiskError) in
+    try change(opened.life, .write, { "resize \($0.name(opened.file)) to \(size)" }) { (state) throws(DiskError) in
       try state.makeRoom(size - (state.files[opened.file]?.size ?? 0))
       try state.files[opened.file]?.resize(to: size)
     }
   }
 
   mutating func sync(_ opened: Opened) throws(DiskError) {
-    try change(opened.life, .sync) { (state) throws(DiskError) in
+    try change(opened.life, .sync, { "sync \($0.name(opened.file))" }) { (state) throws(DiskError) in
       if state.fails(.sync) {
         try state.files[opened.file]?.lose(Survival(random: state.random))
         throw .sync
@@ -136,18 +176,20 @@ struct DiskState: Sendable {
 
   mutating func unlink(_ path: String) throws(DiskError) {
     guard directory[path] != nil else { throw .noSuchFile }
-    try change(life, .write) { (state) throws(DiskError) in state.directory.unlink(path) }
+    try change(life, .write, { _ in "unlink \(path)" }) { (state) throws(DiskError) in state.directory.unlink(path) }
     collect()
   }
 
   mutating func rename(_ path: String, to new: String) throws(DiskError) {
     guard directory[path] != nil else { throw .noSuchFile }
-    try change(life, .write) { (state) throws(DiskError) in state.directory.rename(path, to: new) }
+    try change(life, .write, { _ in "rename \(path) \(new)" }) { (state) throws(DiskError) in
+      state.directory.rename(path, to: new)
+    }
     collect()
   }
 
   mutating func syncDirectory(_ path: String) throws(DiskError) {
-    try change(life, .sync) { (state) throws(DiskError) in
+    try change(life, .sync, { _ in "sync directory \(path)/" }) { (state) throws(DiskError) in
       if state.fails(.sync) { throw .directorySync }
       if !state.faults.ignoresDirectorySyncs { state.directory.sync(path) }
     }
@@ -160,6 +202,8 @@ struct DiskState: Sendable {
   mutating func crash() {
     end = nil
     life += 1
+    let number = life
+    note("life \(number) begins")
     for file in files.keys {
       files[file]?.handles = 0
       files[file]?.sharing = Sharing()
@@ -169,6 +213,7 @@ struct DiskState: Sendable {
 
   mutating func powerCut() {
     powerCuts += 1
+    note("the power fails")
     directory.lose(random: random)
     let survival = Survival(random: random)
     // In the order of their numbers: a seed must decide alike in every run.

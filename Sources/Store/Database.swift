@@ -146,16 +146,22 @@ package final class Database {
   /// The first column of the first row as an integer; 0 if there is none.
   package func int(_ sql: String) throws(SkerryError) -> Int64 {
     let statement = try prepare(sql)
-    defer { statement.reset() }
-    return try statement.step() ? statement.int(0) : 0
+    guard try statement.step() else { return 0 }
+    let value = statement.int(0)
+    try statement.run()
+    return value
   }
 
   package func intPragma(_ pragma: String) throws(SkerryError) -> Int64 { try int("PRAGMA \(pragma)") }
 
+  /// The answer of a pragma that may also write: what it began is committed, or the failure thrown, before this
+  /// returns. SQLite does that behind the last row, and a mere reset would keep its failure to itself.
   package func textPragma(_ pragma: String) throws(SkerryError) -> String {
     let statement = try prepare("PRAGMA \(pragma)")
-    defer { statement.reset() }
-    return try statement.step() ? statement.string(0) : ""
+    guard try statement.step() else { return "" }
+    let value = statement.string(0)
+    try statement.run()
+    return value
   }
 
   /// Rows changed by the last INSERT, UPDATE or DELETE.

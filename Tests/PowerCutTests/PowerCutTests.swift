@@ -15,6 +15,9 @@ import Wire
   /// The first seed: to see one again that found something.
   private static var first: UInt64 { number("POWER_CUT_FIRST") ?? 1 }
 
+  /// Whether a finding comes with what the disk did.
+  private static var traces: Bool { getenv("POWER_CUT_TRACE") != nil }
+
   private static func number(_ variable: String) -> UInt64? {
     getenv(variable).flatMap { UInt64(String(cString: $0)) }
   }
@@ -28,7 +31,10 @@ import Wire
     for seed in seeds {
       let (finding, count) = try await onLoop { () async -> (String?, Int) in
         let trial = make(seed)
-        return (await trial.run(cuts: cuts), trial.total)
+        if Self.traces { trial.disk.startTrace() }
+        let finding = await trial.run(cuts: cuts)
+        if finding != nil { for line in trial.disk.trace { print(line) } }
+        return (finding, trial.total)
       }
       if let finding { Issue.record("seed \(seed) \(finding)") }
       total += count

@@ -109,7 +109,11 @@ import Wire
       failures.add()
       logger.warning(CloudLog.handshake, "\(peer.address): \(error)")
     }
-    log.onFailure = { [weak self] error in self?.logFailed(error) }
+    // Reads go on meanwhile, writes answer 503.
+    log.reopenByItself { error in
+      guard let error else { return logger.info("the object log writes again") }
+      logger.error(CloudLog.logStopped, "the object log does not write; it is opened again every second: \(error)")
+    }
     readiness.isReady = { [log] in log.failure.map { "the object log does not write: \($0)" } }
     try slices.start()
     server.start()
@@ -130,26 +134,6 @@ import Wire
     guard let file = configuration.readyFile else { return }
     let text = JSON.print(["api": .string(address), "metrics": .string("http://\(operations.endpoint)")])
     try Files.writeDurably(file, Bytes(text.utf8), mode: 0o600)
-  }
-
-  /// The log's writer stopped (a full disk, an I/O error): reads go on, writes answer 503, and it is opened again until
-  /// that works.
-  private func logFailed(_ error: SkerryError) {
-    logger.error(CloudLog.logStopped, "the object log stopped writing; it is opened again every second: \(error)")
-    spawn { await self.reopen() }
-  }
-
-  private func reopen() async {
-    while true {
-      guard let loop = Loop.installed else { return }
-      try? await loop.sleep(for: .seconds(1))
-      do throws(SkerryError) {
-        try await log.reopen()
-        return logger.info("the object log writes again")
-      } catch {
-        logger.error(CloudLog.logStopped, "the object log is still not writable: \(error)")
-      }
-    }
   }
 
   /// Ends in order: no new work, sessions told to come back, the log closed as clean.

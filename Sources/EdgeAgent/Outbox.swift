@@ -21,6 +21,9 @@ import Sync
   /// Entries that wait for the writer; beyond it the newest is refused and counted.
   package static let maxPending = 50_000
 
+  /// Between a write that failed and the next try.
+  package static let retry = Duration.seconds(1)
+
   private static let schema = Schema(
     name: "outbox", applicationID: 0x534b_4f42,
     migrations: [
@@ -68,6 +71,7 @@ import Sync
   private let writer: Writer
   private let reader: Database
   private let select: Statement
+  private let scheduler: (any Scheduler)?
   private let logger: Logger
   private let limits: Limits
   private var ages: [Incarnation: Int64] = [:]
@@ -86,11 +90,13 @@ import Sync
   package let refused = Counter()
 
   /// `vfs` names a registered SQLite VFS, nil is the system's files; `driver` runs the writer, nil starts a thread for
-  /// it. Throws what `StoreFile` throws.
+  /// it. After a write that failed the next append tries again, or with a `scheduler` the next second. Throws what
+  /// `StoreFile` throws.
   package init(
     path: String, vfs: String? = nil, limits: Limits = Limits(), random: any RandomSource, logger: Logger,
-    driver: (any SerialDriver)? = nil
+    driver: (any SerialDriver)? = nil, scheduler: (any Scheduler)? = nil
   ) throws(SkerryError) {
+    self.scheduler = scheduler
     self.logger = logger
     self.limits = limits
     var options = Database.Options.ownThread
@@ -274,6 +280,8 @@ import Sync
       logger.error(EdgeLog.outboxWrite, "the outbox cannot be written, its entries wait in memory: \(error)")
       pending = batch + pending
       forgetting = gone + forgetting
+      // A disk that has room again need not be found by chance.
+      scheduler?.schedule(after: Self.retry) { [weak self] in self?.write() }
       return
     }
     var grown: Set<Lane> = []

@@ -67,7 +67,7 @@ import Wire
         sealing: Sealer(ring: ring, random: random),
         metrics: metrics),
       scheduler: clock, random: random)
-    outbox = try Outbox(path: "\(configuration.data)/outbox.db", random: random, logger: logger)
+    outbox = try Outbox(path: "\(configuration.data)/outbox.db", random: random, logger: logger, scheduler: clock)
     self.random = random
     let runtime = try Self.runtime(configuration, scheduler: clock, random: random, logger: logger)
     reporter = NodeReporter(outbox: outbox, nodeName: configuration.node, scheduler: clock, random: random)
@@ -158,6 +158,11 @@ import Wire
 
   private func begin() async throws(SkerryError) {
     clock.start()
+    // The slice goes on by its cursor once the disk takes writes again.
+    replica.reopenByItself { [logger] error in
+      guard let error else { return logger.info("the replica writes again") }
+      logger.error(EdgeLog.replicaApply, "the replica does not write; it is opened again every second: \(error)")
+    }
     readiness.isReady = { [replica] in replica.failure.map { "the replica does not write: \($0)" } }
     await view.start(waiting: Self.waiting(outbox, logger))
     server.start()

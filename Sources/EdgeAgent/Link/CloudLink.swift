@@ -11,6 +11,9 @@ import Wire
 @LoopActor package final class CloudLink {
   package typealias Dial = @LoopActor () async throws(SkerryError) -> any ByteStream
 
+  /// Between a lane that ended under its session and the next try.
+  package static let laneRetry = Duration.seconds(5)
+
   private let dial: Dial
   private let hello: Value
   private let follower: ReplicaFollower
@@ -208,6 +211,13 @@ import Wire
     uplink.onNext = { [weak self, weak session] in
       guard let self, let session, self.session === session, !session.isClosed else { return }
       self.openLane(lane, session)
+    }
+    uplink.onEnd = { [weak self, weak session] in
+      guard let self, let session else { return }
+      self.scheduler.schedule(after: Self.laneRetry) { [weak self, weak session] in
+        guard let self, let session, session === self.session, session.takesCalls else { return }
+        self.openLane(lane, session)
+      }
     }
   }
 }

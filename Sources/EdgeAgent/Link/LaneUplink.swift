@@ -13,6 +13,9 @@ import Wire
   private var sender: LaneSender?
   private var ended = false
   private let names: Set<Incarnation>
+  /// The lane's stream is over while its session may go on: the cloud could not take a batch (its disk was full), or
+  /// the outbox could not be read. What was not applied is still in the outbox.
+  package var onEnd: (@LoopActor () -> Void)?
 
   /// `pipe` is a stream that was opened with `parameters`.
   package init(lane: Lane, outbox: Outbox, pipe: any MessagePipe, logger: Logger) {
@@ -97,15 +100,24 @@ import Wire
   }
 
   private func stop(_ message: String) {
-    logger.error(EdgeLog.laneRefused, "lane \(lane.rawValue) stops until the next session: \(message)")
-    ended = true
+    guard !ended else { return }
+    logger.error(EdgeLog.laneRefused, "lane \(lane.rawValue) begins again: \(message)")
     pipe.fail(CallError(reason: "BadRequest", message: message))
+    over()
+  }
+
+  private func over() {
+    guard !ended else { return }
+    ended = true
+    let callback = onEnd
+    onEnd = nil
+    callback?()
   }
 
   private func end(_ result: Result<Value, CallError>) {
-    ended = true
-    if case .failure(let error) = result, error.reason != CallError.disconnected {
+    if !ended, case .failure(let error) = result, error.reason != CallError.disconnected {
       logger.error(EdgeLog.laneRefused, "lane \(lane.rawValue) was refused by the cloud: \(error)")
     }
+    over()
   }
 }

@@ -39,6 +39,27 @@ extension SQLiteObjectLog {
     }
   }
 
+  /// From now on the log is opened again, every `interval` until that works, whenever its writer has stopped (a full
+  /// disk, an I/O error). `told` hears each failure, and nil once the log writes again.
+  package func reopenByItself(
+    every interval: Duration = .seconds(1), told: @escaping @LoopActor (SkerryError?) -> Void
+  ) {
+    onFailure = { [weak self] error in
+      told(error)
+      spawn { [weak self] in
+        while let self, self.reader != nil {
+          try? await self.scheduler.sleep(for: interval)
+          do throws(SkerryError) {
+            try await self.reopen()
+            return told(nil)
+          } catch {
+            told(error)
+          }
+        }
+      }
+    }
+  }
+
   // MARK: Backup
 
   /// Copies the log to a new file while it is in use; sealed values stay sealed, the keys are not in it.

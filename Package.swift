@@ -119,6 +119,14 @@ let floor6: [Target] = [
       "APIFace", "APIClient", "CloudScheduler", "BenchFloor", histogram,
     ]),
   room("DeviceConformance", ["Base", "DeviceSDK"]),
+  room(
+    "TestKit",
+    [
+      "Base", "Wire", "ObjectModel", "EventLoop", "Identity", "Store", "API", "Sync", "Transport", "FaultVFS",
+      "ObjectLog",
+      "APIServer", "APIFace", "APIClient", "ContainerRuntime", "DeviceSDK", "CloudHub", "EdgeAgent", "DeviceServices",
+      logging,
+    ]),
   room("ContainerRuntimeConformance", ["Base", "ContainerRuntime"]),
   room("ObjectLogConformance", ["Base", "Conformance", "ObjectLog"]),
 ]
@@ -130,6 +138,7 @@ let floor7: [Target] = [
   main("modbus-simulator", ["Base", "DeviceSDK", "EventLoop", modbus]),
   main("skerry", ["CommandLine"]),
   main("skerry-bench", ["Bench"]),
+  main("skerry-simulate", ["TestKit"]),
   main("FuzzCBOR", ["Base", "Wire", "ObjectModel", "API", "Sync"]),
   main("FuzzJSON", ["Base", "Wire", "ObjectModel"]),
   main("FuzzSession", ["Base", "Wire"]),

@@ -15,6 +15,8 @@ import ObjectModel
 
   var onAvailable: (@LoopActor () -> Void)?
   let selection: Selection
+  /// Its name in the tail, from 1; 0 before it is there.
+  var number: UInt64 = 0
   private let log: any ObjectLog
   private let tail: WatchTail
   private let limits: APIServerLimits

@@ -85,7 +85,9 @@ struct TailEntry {
   private var rings: [String: Ring] = [:]
   /// What a ring that does not exist yet reaches back to.
   private var ringFloor: UInt64
-  private var watches: [String: [ObjectIdentifier: LogWatch]] = [:]
+  /// By resource and by number: addresses would wake them in another order in every run.
+  private var watches: [String: [UInt64: LogWatch]] = [:]
+  private var lastNumber: UInt64 = 0
   /// Watches that did not end.
   private(set) var count = 0
   /// Everything up to here is in the rings.
@@ -131,13 +133,15 @@ struct TailEntry {
         .tooManyRequests, "\(limits.maxWatches) watches are open, no more are taken: end some, or try again later",
         details: ["retryAfterSeconds": 5])
     }
-    watches[watch.resource, default: [:]][ObjectIdentifier(watch)] = watch
+    lastNumber += 1
+    watch.number = lastNumber
+    watches[watch.resource, default: [:]][lastNumber] = watch
     count += 1
     gauge.set(Int64(count))
   }
 
   func remove(_ watch: LogWatch) {
-    guard watches[watch.resource]?.removeValue(forKey: ObjectIdentifier(watch)) != nil else { return }
+    guard watches[watch.resource]?.removeValue(forKey: watch.number) != nil else { return }
     count -= 1
     gauge.set(Int64(count))
   }

@@ -34,8 +34,9 @@ import Wire
   private let effects: [Lane: any LaneEffect]
   private var sinks: [String: LaneSink] = [:]
   private var nodes: [String: [NodeSession]] = [:]
-  private var clients: [ObjectIdentifier: Session] = [:]
-  private var clientNames: [ObjectIdentifier: String] = [:]
+  private var clients: [UInt64: Session] = [:]
+  private var lastClient: UInt64 = 0
+  private var clientNames: [UInt64: String] = [:]
   private var heard: [String: Instant] = [:]
   private var nextRank: UInt64 = 1
   private var joinsLeft = CloudHub.maxJoinsPerMinute
@@ -98,7 +99,8 @@ import Wire
 
   private func acceptClient(_ certificate: PeerCertificate, _ stream: any ByteStream) {
     let session = makeSession(stream)
-    let id = ObjectIdentifier(session)
+    lastClient += 1
+    let id = lastClient
     let caller = Caller(
       user: certificate.commonName, groups: certificate.organizations, node: nil, origin: .network)
     face.attach(session, caller: caller)
@@ -189,7 +191,8 @@ import Wire
     guard joinsLeft > 0 else { return refuse(stream, "more than \(Self.maxJoinsPerMinute) joins in a minute") }
     joinsLeft -= 1
     let session = makeSession(stream)
-    let id = ObjectIdentifier(session)
+    lastClient += 1
+    let id = lastClient
     clients[id] = session
     let deadline = scheduler.schedule(after: Self.joinDeadline) { [weak session] in session?.close() }
     session.onClose = { [weak self] _ in

@@ -12,7 +12,8 @@ import Sync
   let log: any ObjectLog
   private let logger: Logger
   private(set) var index = SliceIndex(at: 0)
-  private var pumps: [String: [ObjectIdentifier: SlicePump]] = [:]
+  /// Each node's in the order of their beginning, so that a run of a seed wakes them alike.
+  private var pumps: [String: [SlicePump]] = [:]
   private var observation: ObservationID?
   /// The position message that was encoded last: nodes that see the same changes get the same bytes.
   private var lastEncoded: (through: UInt64, changes: [SliceChange], bytes: Bytes)?
@@ -85,7 +86,7 @@ import Sync
   private func published(_ entries: [Entry]) {
     var touched: Set<String> = []
     for entry in entries where entry.position > index.position { touched.formUnion(take(entry)) }
-    for node in touched { for pump in (pumps[node] ?? [:]).values { pump.pump() } }
+    for node in touched.sorted() { for pump in pumps[node] ?? [] { pump.pump() } }
   }
 
   /// True if the node's slice has, or waits for, that key: the read rule of nodes.
@@ -96,13 +97,13 @@ import Sync
   /// Serves a node's `slice` stream until it ends.
   package func attach(node: String, pipe: any MessagePipe, cursor: Cursor?, digest: Bytes) -> SlicePump {
     let pump = SlicePump(hub: self, node: node, pipe: pipe, logger: logger)
-    pumps[node, default: [:]][ObjectIdentifier(pump)] = pump
+    pumps[node, default: []].append(pump)
     pump.begin(cursor: cursor, digest: digest)
     return pump
   }
 
   func detach(_ pump: SlicePump) {
-    pumps[pump.node]?[ObjectIdentifier(pump)] = nil
+    pumps[pump.node]?.removeAll { $0 === pump }
     if pumps[pump.node]?.isEmpty == true { pumps[pump.node] = nil }
   }
 

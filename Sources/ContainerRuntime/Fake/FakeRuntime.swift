@@ -105,6 +105,9 @@ import Base
   /// What the container has printed so far.
   package func log(_ id: String) -> [Behavior.Line] { containerTable[id]?.output ?? [] }
 
+  /// All containers as they are now, by id.
+  package var statuses: [ContainerStatus] { containerTable.values.map(\.status).sorted { $0.id < $1.id } }
+
   /// The machine was switched off and on: nothing runs, records are still there, networks are gone.
   package func reboot() {
     for id in containerTable.keys {

@@ -19,7 +19,7 @@ package enum LogRestore {
     unlink(staged)
     let copy = try Backup(of: source, to: staged)
     while try !copy.step() {}
-    let cursor = try begin(staged, after: replacedCursor(path), random)
+    let cursor = try begin(staged, nil, after: replacedCursor(path), random)
     try moveAside(path)
     guard rename(staged, path) == 0 else {
       throw SkerryError(.system, "cannot name the restored log \(path): \(String(cString: strerror(errno)))")
@@ -35,10 +35,19 @@ package enum LogRestore {
     return (try? LogState.load(old))?.cursor
   }
 
-  private static func begin(
-    _ path: String, after old: Cursor?, _ random: any RandomSource
+  /// The same for a leader's log that was put in place with its whole disk, which `vfs` names: a new epoch begins
+  /// behind `old`, where the replaced log had got to.
+  package static func beginEpoch(
+    of path: String, vfs: String?, after old: Cursor?, random: any RandomSource
   ) throws(SkerryError) -> Cursor {
-    let database = try Database(path: path, options: Database.Options(access: .readWrite, writeAheadLog: false))
+    try begin(path, vfs, after: old, random)
+  }
+
+  private static func begin(
+    _ path: String, _ vfs: String?, after old: Cursor?, _ random: any RandomSource
+  ) throws(SkerryError) -> Cursor {
+    let database = try Database(
+      path: path, options: Database.Options(access: .readWrite, vfs: vfs, writeAheadLog: false))
     guard var state = try LogState.load(database) else {
       throw SkerryError(.corrupt, "\(path) has no state row: use another backup")
     }

@@ -1,0 +1,139 @@
+import Base
+import Sync
+import Wire
+
+/// Listens in on one connection, below the sessions, and counts what their state machines do.
+@LoopActor package final class WireTap {
+  private enum Kind {
+    case slice(log: String, position: Int64)
+    case following
+    case lane
+  }
+  private unowned let world: SimWorld
+  private var up = FrameDecoder()
+  private var down = FrameDecoder()
+  private var kinds: [UInt32: Kind] = [:]
+  /// Ends of the batches of a lane that were not answered yet.
+  private var unanswered: [UInt32: [UInt64]] = [:]
+  private var continues: Set<UInt64> = []
+  private var isBroken = false
+
+  /// Taps both directions of a new connection.
+  package static func attach(_ dialling: SimStream, _ accepting: SimStream, world: SimWorld) {
+    let tap = WireTap(world)
+    dialling.tap = { tap.heard($0, isUp: true) }
+    accepting.tap = { tap.heard($0, isUp: false) }
+  }
+
+  private init(_ world: SimWorld) { self.world = world }
+
+  private func heard(_ bytes: Bytes, isUp: Bool) {
+    world.trace.mix(bytes)
+    guard !isBroken else { return }
+    var frames: [Frame] = []
+    do throws(SkerryError) {
+      if isUp { try up.decode(bytes, into: &frames) } else { try down.decode(bytes, into: &frames) }
+    } catch { isBroken = true }
+    for frame in frames { took(frame, isUp: isUp) }
+  }
+
+  private func took(_ frame: Frame, isUp: Bool) {
+    let key = UInt64(frame.stream) * 2 + (isUp ? 1 : 0)
+    let isContinuation = continues.contains(key)
+    let carries = [.open, .data, .end].contains(frame.type)
+    if carries, frame.flags.contains(.more) {
+      continues.insert(key)
+      world.take(.messageSplit)
+    } else if carries {
+      continues.remove(key)
+    }
+    if isContinuation { return }
+    switch frame.type {
+    case .hello: world.take(.hello)
+    case .welcome: world.take(.welcome)
+    case .ping: world.take(frame.flags.contains(.reply) ? .pong : .ping)
+    case .goAway: world.take(Self.transition(of: frame.payload))
+    case .open: opened(frame)
+    case .data: message(frame, isUp: isUp)
+    case .credit: world.take(.streamCredit)
+    case .end: world.take(.streamEnded)
+    case .reset: world.take(.streamReset)
+    default: break
+    }
+  }
+
+  private static func transition(of goAway: Bytes) -> Transition {
+    switch (try? GoAway(goAway))?.reason {
+    case GoAway.shutdown: .goAwayShutdown
+    case GoAway.timeout: .goAwayTimeout
+    case GoAway.unsupportedVersion: .goAwayVersion
+    default: .goAwayOther
+    }
+  }
+
+  private func opened(_ frame: Frame) {
+    world.take(.streamOpened)
+    guard let open = try? OpenMessage(frame.payload) else { return }
+    switch open.method {
+    case "slice":
+      let params = (try? CBOR.decode(open.params)) ?? .null
+      kinds[frame.stream] = .slice(log: params["log"].string ?? "", position: params["position"].int ?? 0)
+    case "lane":
+      kinds[frame.stream] = .lane
+      let params = (try? CBOR.decode(open.params)) ?? .null
+      if params["incarnations"].array?.count ?? 0 > 1 { world.take(.laneIncarnations) }
+    default: break
+    }
+  }
+
+  private func message(_ frame: Frame, isUp: Bool) {
+    guard let kind = kinds[frame.stream], frame.payload.count > 1 else { return }
+    switch kind {
+    case .lane: lane(frame, isUp: isUp)
+    case .slice, .following: if !isUp { slice(frame, kind) }
+    }
+  }
+
+  private func slice(_ frame: Frame, _ kind: Kind) {
+    switch frame.payload[1] {
+    case 1:
+      if case .slice(let log, let position) = kind,
+        case .resume(let id, _, let at)? = try? SliceMessage.decode(frame.payload)
+      {
+        world.take(id.hex == log && Int64(at) == position ? .sliceByCursor : .sliceByDigest)
+      }
+      kinds[frame.stream] = .following
+    case 2: world.take(.sliceSnapshot)
+    case 3: world.take(.sliceObject)
+    case 4: world.take(.sliceKeep)
+    case 5:
+      world.take(.sliceEnd)
+      kinds[frame.stream] = .following
+    case 6: world.take(.slicePosition)
+    case 7:
+      if case .following = kind { world.take(.sliceLagged) } else { world.take(.sliceInventory) }
+    default: break
+    }
+  }
+
+  private func lane(_ frame: Frame, isUp: Bool) {
+    if isUp {
+      world.take(.laneBatch)
+      if case .batch(let batch)? = try? LaneMessage.decode(frame.payload) {
+        unanswered[frame.stream, default: []].append(batch.through)
+      }
+      return
+    }
+    switch try? LaneMessage.decode(frame.payload) {
+    case .cursors(let cursors): world.take(cursors.values.contains { $0 > 0 } ? .laneResumed : .laneNew)
+    case .applied(_, let number, let refused):
+      let through = unanswered[frame.stream]?.isEmpty == false ? unanswered[frame.stream]?.removeFirst() : nil
+      if refused {
+        world.take(.laneRefused)
+      } else {
+        world.take(number > through ?? number ? .laneDuplicate : .laneApplied)
+      }
+    default: break
+    }
+  }
+}

@@ -1,0 +1,22 @@
+/// Everything that can go wrong in a run; each is counted.
+package enum FaultKind: String, Sendable, CaseIterable {
+  case cloudCrash, cloudPowerCut, cloudRestored, cloudUpgrade
+  case edgeCrash, edgePowerCut, edgeReboot, deviceCrash
+  case nodeWiped, nodeRestored, hardwareReplaced
+  case linkCut, connectionReset, lostAnswer
+  case halfOpen, halfOpenForgotten, oneWayUp, oneWayDown, staleSession
+  case latencySpike, narrowLink, slowReader, slowWatch, dialRefused
+  case clockSkew, clockStep, boot1970
+  case cloudDiskFull, edgeDiskFull
+  case certificateExpired
+  case compaction
+
+  /// How often it is drawn, among 1000 or so.
+  var weight: Int {
+    switch self {
+    case .cloudRestored: 18
+    case .cloudCrash, .edgeCrash, .linkCut, .connectionReset, .edgePowerCut: 50
+    default: 30
+    }
+  }
+}

@@ -1,0 +1,107 @@
+import Base
+import ObjectModel
+
+/// The sum over seeds, as it is printed and as one worker process tells it another.
+package struct Report: Sendable {
+  package private(set) var runs = 0
+  package private(set) var steps: UInt64 = 0
+  package private(set) var virtualSeconds = 0.0
+  package private(set) var faults: [String: UInt64] = [:]
+  package private(set) var checks: [String: UInt64] = [:]
+  package private(set) var transitions: [String: UInt64] = [:]
+  package private(set) var counts: [String: UInt64] = [:]
+  private var edges: [Int] = []
+  private var seconds: [Double] = []
+  private var faultsOfRun: [Int] = []
+  package private(set) var violations: [(seed: UInt64, promise: String, text: String)] = []
+
+  package init() {}
+
+  package mutating func add(_ result: RunResult) {
+    runs += 1
+    steps += result.steps
+    virtualSeconds += result.virtualSeconds
+    edges.append(result.edges)
+    seconds.append(result.virtualSeconds)
+    faultsOfRun.append(Int(result.faults.values.reduce(0, +)))
+    faults.merge(result.faults, uniquingKeysWith: +)
+    checks.merge(result.checks, uniquingKeysWith: +)
+    transitions.merge(result.transitions, uniquingKeysWith: +)
+    counts.merge(result.counts, uniquingKeysWith: +)
+    for violation in result.violations { violations.append((result.seed, violation.promise.rawValue, violation.text)) }
+  }
+
+  /// One line of JSON, from a worker to whoever started it.
+  package static func line(_ result: RunResult) -> String {
+    func map(_ values: [String: UInt64]) -> Value {
+      var fields = Value.Fields()
+      for (name, count) in values { fields[name] = .int(Int64(clamping: count)) }
+      return .object(fields)
+    }
+    return JSON.print([
+      "seed": .string(String(result.seed)), "edges": .int(Int64(result.edges)), "steps": .int(Int64(result.steps)),
+      "virtual": .double(result.virtualSeconds), "faults": map(result.faults), "checks": map(result.checks),
+      "transitions": map(result.transitions), "counts": map(result.counts),
+      "digest": .string(String(result.digest, radix: 16)),
+      "violations": .array(
+        result.violations.map { ["promise": .string($0.promise.rawValue), "text": .string($0.text)] }),
+    ])
+  }
+
+  package static func result(fromLine line: String) -> RunResult? {
+    guard let value = try? JSON.parse(Bytes(line.utf8)), let seed = value["seed"].string.flatMap({ UInt64($0) }) else {
+      return nil
+    }
+    func map(_ key: String) -> [String: UInt64] {
+      var found: [String: UInt64] = [:]
+      for (name, count) in value[key].object ?? [:] { found[name] = UInt64(clamping: count.int ?? 0) }
+      return found
+    }
+    var result = RunResult(seed: seed, edges: Int(value["edges"].int ?? 0))
+    result.steps = UInt64(clamping: value["steps"].int ?? 0)
+    result.virtualSeconds = value["virtual"].double ?? 0
+    (result.faults, result.checks) = (map("faults"), map("checks"))
+    (result.transitions, result.counts) = (map("transitions"), map("counts"))
+    result.digest = UInt64(value["digest"].string ?? "", radix: 16) ?? 0
+    for item in value["violations"].array ?? [] {
+      guard let promise = Promise(rawValue: item["promise"].string ?? "") else { continue }
+      result.violations.append(Violation(promise: promise, text: item["text"].string ?? "", at: 0))
+    }
+    return result
+  }
+
+  // MARK: In words
+
+  package var description: String {
+    var lines = [
+      "\(runs) seeds, \(steps) steps, \(Int(virtualSeconds / 3600)) virtual hours",
+      "edges: median \(Self.median(edges)), most \(edges.max() ?? 0), \(edges.filter { $0 >= 100 }.count) seeds with 100 or more",
+      "virtual time of a seed: median \(Int(Self.median(seconds))) s",
+      "faults of a seed: least \(faultsOfRun.min() ?? 0), median \(Self.median(faultsOfRun)); all \(faults.values.reduce(0, +))",
+    ]
+    lines.append("faults by kind:")
+    lines += Self.table(faults, FaultKind.allCases.map(\.rawValue))
+    lines.append("checks by promise:")
+    lines += Self.table(checks, Promise.allCases.map(\.rawValue))
+    lines.append("transitions taken:")
+    lines += Self.table(transitions, Transition.allCases.map(\.rawValue))
+    lines.append("besides:")
+    lines += Self.table(counts, counts.keys.sorted())
+    let never = Transition.allCases.map(\.rawValue).filter { transitions[$0] ?? 0 == 0 }
+    lines.append("transitions never taken: \(never.isEmpty ? "none" : never.joined(separator: "; "))")
+    lines.append("violations: \(violations.count)")
+    for violation in violations.prefix(50) {
+      lines.append("  seed \(violation.seed): \(violation.promise): \(violation.text)")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private static func table(_ values: [String: UInt64], _ names: [String]) -> [String] {
+    let width = (names.map(\.count).max() ?? 0) + 2
+    return names.map { "  " + $0 + String(repeating: " ", count: width - $0.count) + String(values[$0] ?? 0) }
+  }
+
+  private static func median<T: Comparable & ExpressibleByIntegerLiteral>(_ values: [T]) -> T {
+    values.isEmpty ? 0 : values.sorted()[values.count / 2]
+  }
+}

@@ -94,6 +94,12 @@ struct ScenarioResult: Sendable {
     violations += tally.violations
   }
 
+  /// A fleet of nodes: every event, and that each node that stands is in sync, whether or not anything changed for it.
+  mutating func check(_ report: FleetReport) {
+    check(report.tally)
+    checked += UInt64(report.standing)
+  }
+
   func median(_ name: String) -> Double? { figures.first { $0.name == name }?.median }
 
   var value: Value {

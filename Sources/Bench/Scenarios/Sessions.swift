@@ -65,7 +65,7 @@ extension Scenario {
     recorder.result.add("nodes a second", Double(plan.count) / took.seconds, "/s", .higher)
     recorder.result.add(cpu: "CPU of a node's handshake and registration", meter, operations: Double(plan.count))
     recorder.result.add("time of a node's handshake", report.handshakes)
-    recorder.result.check(report.tally)
+    recorder.result.check(report)
     try await context.scheduler.sleep(for: .seconds(2))
     if let before, let after = server.probe?.memory {
       recorder.result.add(

@@ -62,7 +62,7 @@ extension Scenario {
     recorder.result.add("all nodes back and in sync within", took.seconds, "s", bound: count == 10_000 ? 30 : nil)
     recorder.result.add(cpu: "CPU of a returning node", meter, operations: Double(count))
     recorder.result.add("nodes that needed a snapshot", Double(report.tally.relists), "", bound: 0)
-    recorder.result.check(report.tally)
+    recorder.result.check(report)
     let after = try await NodeReadiness.look(try await server.api())
     recorder.result.add("nodes reported NotReady", Double(after.notReady), "", bound: 0)
     recorder.result.violations += report.tally.relists + UInt64(after.notReady)

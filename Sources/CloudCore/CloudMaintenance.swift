@@ -67,6 +67,8 @@ package enum CloudMaintenance: Sendable {
     throws(SkerryError) -> String
   {
     try Files.makeDirectory(configuration.data, mode: 0o700, durably: true)
+    // Nothing is touched before both are known to be good: the readings are checked by their own restore.
+    try LogRestore.verify(file)
     // The readings first: a restore that stops in between is begun again, and the objects' epoch is its last step.
     var told = "\(file) has no readings beside it, so those that are there stay"
     if Files.exists(Self.readings(of: file)) {

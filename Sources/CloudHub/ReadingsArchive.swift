@@ -39,10 +39,7 @@ package enum ReadingsArchive {
     let source = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
     try StoreFile.verify(source, ReadingsStore.schema)
     try source.checkStructure(full: true)
-    let staged = path + ".restoring"
-    unlink(staged)
-    let copy = try Backup(of: source, to: staged)
-    while try !copy.step() {}
+    let staged = try Backup.stage(source, for: path)
     let database = try Database(path: staged, options: Database.Options(access: .readWrite, writeAheadLog: false))
     let newest = max(replacedNumber(path), try number(database))
     try database.write { () throws(SkerryError) in
@@ -53,11 +50,7 @@ package enum ReadingsArchive {
       try database.execute("UPDATE store SET clean = 1")
     }
     let count = try database.int("SELECT count(*) FROM readings")
-    try moveAside(path)
-    guard rename(staged, path) == 0 else {
-      throw SkerryError(.system, "cannot name the restored readings \(path): \(String(cString: strerror(errno)))")
-    }
-    try Backup.syncDirectory(of: path)
+    try Backup.putInPlace(staged, as: path)
     return count
   }
 
@@ -68,19 +61,5 @@ package enum ReadingsArchive {
   private static func replacedNumber(_ path: String) -> Int64 {
     guard access(path, F_OK) == 0, let old = try? Database.reader(path: path) else { return 0 }
     return (try? number(old)) ?? 0
-  }
-
-  private static func moveAside(_ path: String) throws(SkerryError) {
-    guard access(path, F_OK) == 0 else { return }
-    let replaced = path + ".replaced"
-    guard access(replaced, F_OK) != 0 else {
-      throw SkerryError(.alreadyExists, "\(replaced) is still there from an earlier restore: move or delete it first")
-    }
-    for suffix in ["", "-wal"] where access(path + suffix, F_OK) == 0 {
-      guard rename(path + suffix, replaced + suffix) == 0 else {
-        throw SkerryError(.system, "cannot move \(path)\(suffix) aside: \(String(cString: strerror(errno)))")
-      }
-    }
-    unlink(path + "-shm")
   }
 }

@@ -13,20 +13,20 @@ package enum LogRestore {
     from backup: String, to path: String, random: any RandomSource
   ) throws(SkerryError) -> Cursor {
     let lock = try FileLock(of: path)
-    let source = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
-    _ = try LogCheck.run(source, sealing: nil)
-    let staged = path + ".restoring"
-    unlink(staged)
-    let copy = try Backup(of: source, to: staged)
-    while try !copy.step() {}
+    let staged = try Backup.stage(try sound(backup), for: path)
     let cursor = try begin(staged, nil, after: replacedCursor(path), random)
-    try moveAside(path)
-    guard rename(staged, path) == 0 else {
-      throw SkerryError(.system, "cannot name the restored log \(path): \(String(cString: strerror(errno)))")
-    }
-    try Backup.syncDirectory(of: path)
+    try Backup.putInPlace(staged, as: path)
     withExtendedLifetime(lock) {}
     return cursor
+  }
+
+  /// Checks a backup in full, for whoever restores more than the log and wants to know before anything is touched.
+  package static func verify(_ backup: String) throws(SkerryError) { _ = try sound(backup) }
+
+  private static func sound(_ backup: String) throws(SkerryError) -> Database {
+    let source = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
+    _ = try LogCheck.run(source, sealing: nil)
+    return source
   }
 
   /// How far the log that is replaced had got, if it can still be read.
@@ -65,19 +65,5 @@ package enum LogRestore {
       try database.execute("UPDATE store SET clean = 1")
     }
     return state.cursor
-  }
-
-  private static func moveAside(_ path: String) throws(SkerryError) {
-    guard access(path, F_OK) == 0 else { return }
-    let replaced = path + ".replaced"
-    guard access(replaced, F_OK) != 0 else {
-      throw SkerryError(.alreadyExists, "\(replaced) is still there from an earlier restore: move or delete it first")
-    }
-    for suffix in ["", "-wal"] where access(path + suffix, F_OK) == 0 {
-      guard rename(path + suffix, replaced + suffix) == 0 else {
-        throw SkerryError(.system, "cannot move \(path)\(suffix) aside: \(String(cString: strerror(errno)))")
-      }
-    }
-    unlink(path + "-shm")
   }
 }

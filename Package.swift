@@ -87,7 +87,7 @@ let floor5: [Target] = [
     ]),
   room(
     "DeviceServices",
-    ["Base", "Wire", "ObjectModel", "EventLoop", "Store", "API", "Transport", "DeviceSDK", logging]),
+    ["Base", "Wire", "ObjectModel", "EventLoop", "Store", "API", "Sync", "Transport", "DeviceSDK", logging]),
   room("DeviceDrivers", ["Base", "EventLoop", "DeviceSDK", modbus]),
 ]
 let floor6: [Target] = [
@@ -141,6 +141,7 @@ let floor7: [Target] = [
   main("skerry-simulate", ["TestKit"]),
   main("FuzzCBOR", ["Base", "Wire", "ObjectModel", "API", "Sync"]),
   main("FuzzJSON", ["Base", "Wire", "ObjectModel"]),
+  main("FuzzReadings", ["Base", "Sync"]),
   main("FuzzSession", ["Base", "Wire"]),
 ]
 let testTargets: [Target] = [
@@ -179,9 +180,8 @@ let testTargets: [Target] = [
   tests(
     "DeviceCore",
     [
-      "API", "APIFace", "Base", "DeviceConformance", "DeviceSDK", "DeviceServices", "EventLoop", "ObjectModel",
-      "Transport",
-      "Wire", logging, yams, "devicecore", "device-modbus", "modbus-simulator",
+      "API", "APIFace", "Base", "DeviceConformance", "DeviceSDK", "DeviceServices", "EventLoop", "ObjectModel", "Sync",
+      "Transport", "Wire", logging, yams, "devicecore", "device-modbus", "modbus-simulator",
     ]),
   tests("DeviceDrivers", ["Base", "DeviceSDK", "EventLoop", "DeviceConformance"]),
   tests("ObjectLog", ["Base", "CSQLite", "EventLoop", "Store", "ObjectLogConformance"]),
@@ -202,6 +202,8 @@ let testTargets: [Target] = [
     [
       "API", "APIServer", "Base", "DeviceConformance", "DeviceSDK", "ObjectLog", "ObjectModel", "EventLoop", "Store",
       "Transport", "Wire", logging,
+      "API", "Base", "DeviceConformance", "DeviceSDK", "ObjectModel", "EventLoop", "Store", "Sync", "Transport", "Wire",
+      logging,
     ]),
   tests(
     "EdgeAgent",

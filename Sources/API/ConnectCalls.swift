@@ -13,6 +13,7 @@ import Base
 /// | `tokens` (no name) | `list` | none | none | `items` of `id`, `created`, `expires`, `usesLeft`, `node` |
 /// | `tokens` ID | `delete` | none | none | `{}` |
 /// | `nodes` NAME | `revoke`, `approve` | none | none | `{}` |
+/// | `nodes` (no name) | `links` | none | none | `nodes`: a map by name, see proto-spec |
 /// | `clients` NAME | `create` | `csr` (PEM), `role`, `lifetimeSeconds` | none | `certificate`, `ca` (PEM) |
 ///
 /// `readings` answers items after number `after` (0: from the oldest; absent: the newest `limit`), oldest first, each

@@ -22,7 +22,7 @@ import ObjectModel
     "system:controller:namespace", "system:controller:garbage-collector",
   ]
   /// Calls beside stored objects, by the least role that may make them.
-  private static let viewCalls: Set<String> = ["pods/log", "\(Device.resource)/readings"]
+  private static let viewCalls: Set<String> = ["pods/log", "\(Device.resource)/readings", "nodes/links"]
   private static let editCalls: Set<String> = [
     "pods/exec", "pods/attach", "pods/portforward", "\(Device.resource)/command",
   ]

@@ -3,39 +3,6 @@ import Base
 import ObjectLog
 import ObjectModel
 
-/// A status intent and what it makes of a status: maps merge, lists that have a key merge by it, null takes away.
-package enum StatusIntent {
-  /// Lists of a status whose elements are told apart by a member: what the node does not name stays.
-  private static let keyed = ["conditions": "type", "twins": "propertyName"]
-
-  package static func merge(_ fields: Value, into status: Value) -> Value {
-    guard case .object(let changes) = fields else { return status }
-    var merged = status.object ?? [:]
-    for (key, change) in changes {
-      if change.isNull {
-        merged[key] = nil
-      } else if let member = keyed[key], let elements = change.array {
-        merged[key] = .array(mergeList(elements, into: merged[key]?.array ?? [], by: member))
-      } else {
-        merged[key] = MergePatch.apply(change, to: merged[key] ?? .null)
-      }
-    }
-    return .object(merged)
-  }
-
-  private static func mergeList(_ changes: [Value], into list: [Value], by member: String) -> [Value] {
-    var merged = list
-    for change in changes {
-      if let index = merged.firstIndex(where: { $0[member] == change[member] }) {
-        merged[index] = MergePatch.apply(change, to: merged[index])
-      } else {
-        merged.append(change.withoutNulls())
-      }
-    }
-    return merged
-  }
-}
-
 extension APIServer: LaneWriter {
   package func applyLane(
     _ intents: [LaneIntent], cursor: (key: String, value: Bytes), caller: Caller

@@ -58,19 +58,6 @@ extension StoredObject {
 }
 
 extension Value {
-  /// Without the null members of objects, at every depth: Kubernetes takes null for absent. Arrays keep theirs.
-  func withoutNulls() -> Value {
-    switch self {
-    case .object(let fields):
-      var kept = Value.Fields()
-      kept.reserveCapacity(fields.count)
-      for (key, value) in fields where !value.isNull { _ = kept.appendLast(key, value.withoutNulls()) }
-      return .object(kept)
-    case .array(let values): return .array(values.map { $0.withoutNulls() })
-    default: return self
-    }
-  }
-
   /// Whether the value is nested deeper than `limit`.
   func isDeeper(than limit: Int) -> Bool {
     switch self {

@@ -169,23 +169,40 @@ package struct Settings: Sendable {
   /// `500ms`, `15s`, `10m`, `36h`.
   package mutating func duration(_ key: String, or standard: Duration) throws(SkerryError) -> Duration {
     guard let text = try string(key) else { return standard }
+    guard let duration = Self.duration(text) else {
+      throw SkerryError(
+        .invalidArgument, "\(place(key)): \"\(text)\" is not a duration like 500ms, 15s, 10m or 36h")
+    }
+    return duration
+  }
+
+  /// The duration that a text says; nil if it says none.
+  package static func duration(_ text: String) -> Duration? {
     let units: [(String, Duration)] = [
       ("ms", .milliseconds(1)), ("s", .seconds(1)), ("m", .seconds(60)), ("h", .seconds(3600)),
     ]
     for (unit, length) in units where text.hasSuffix(unit) {
       if let count = Int(text.dropLast(unit.count)), (0...1_000_000_000).contains(count) { return length * count }
     }
-    throw SkerryError(.invalidArgument, "\(place(key)): \"\(text)\" is not a duration like 500ms, 15s, 10m or 36h")
+    return nil
   }
 
   /// `4096`, `64KiB`, `10MiB`, `1GiB`.
   package mutating func bytes(_ key: String, or standard: Int64) throws(SkerryError) -> Int64 {
     guard let text = try string(key) else { return standard }
+    guard let size = Self.bytes(text) else {
+      throw SkerryError(.invalidArgument, "\(place(key)): \"\(text)\" is not a size like 4096, 64KiB, 10MiB or 1GiB")
+    }
+    return size
+  }
+
+  /// The size that a text says; nil if it says none.
+  package static func bytes(_ text: String) -> Int64? {
     let units: [(String, Int64)] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)]
     for (unit, factor) in units where text.hasSuffix(unit) {
       if let count = Int64(text.dropLast(unit.count)), (0...(Int64.max >> 30)).contains(count) { return count * factor }
     }
-    throw SkerryError(.invalidArgument, "\(place(key)): \"\(text)\" is not a size like 4096, 64KiB, 10MiB or 1GiB")
+    return nil
   }
 
   /// Refuses what nobody asked for.

@@ -31,7 +31,7 @@ import ObjectModel
     replicaSets = ReplicaSetController(environment, caches: caches)
     deployments = DeploymentController(environment, caches: caches)
     nodes = NodeLifecycleController(environment, caches: caches, liveness: liveness, settings: settings.nodes)
-    evictions = TaintEvictionController(environment, caches: caches)
+    evictions = TaintEvictionController(environment, caches: caches, settings: settings.nodes)
     garbage = GarbageCollector(environment)
     namespaces = NamespaceController(environment)
     podGarbage = PodGarbageController(environment, caches: caches, settings: settings.podGarbage)

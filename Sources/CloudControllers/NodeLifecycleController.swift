@@ -62,7 +62,8 @@ import ObjectModel
   private func reconcile(_ key: ObjectKey, _ context: ReconcileContext) async throws(APIError) -> Duration? {
     guard let node = caches.nodes[key], !node.isBeingDeleted else { return nil }
     var inputs = NodeLifecycleDecision.Inputs(
-      node: node, lastHeard: liveness.lastHeard(node.name), firstSeen: firstSeen[node.uid] ?? scheduler.now,
+      node: node, lastHeard: liveness.lastHeard(node.name), interval: liveness.interval(node.name),
+      firstSeen: firstSeen[node.uid] ?? scheduler.now,
       now: scheduler.now, wall: scheduler.wall)
     var decision = NodeLifecycleDecision(inputs, settings: settings)
     if decision.holdsBack, mayEvict() {

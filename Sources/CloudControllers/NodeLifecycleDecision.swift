@@ -6,15 +6,37 @@ import ObjectModel
 /// Source: https://kubernetes.io/docs/concepts/architecture/nodes/#node-controller
 package struct NodeLifecycleDecision {
   package struct Settings: Sendable, Hashable {
-    /// Silence after which a node counts as unreachable.
-    package var grace = Duration.seconds(40)
+    /// Silence after which a node counts as unreachable; never less than three of its pings.
+    package var grace = Duration.seconds(45)
+    /// The same and more for the nodes of a group, by the value of their label `skerry.io/group`.
+    package var groups: [String: Group] = [:]
     package init() {}
+
+    /// What is different for the nodes of a group.
+    package struct Group: Sendable, Hashable {
+      package var grace: Duration?
+      /// How long pods stay on a node that is not heard or not ready, if they did not ask for something themselves.
+      package var eviction = Eviction.standard
+      package init() {}
+    }
+
+    package enum Eviction: Sendable, Hashable {
+      /// As the pod's tolerations say: five minutes by default.
+      case standard
+      case after(Duration)
+      case never
+    }
+
+    package func grace(_ node: NodeState) -> Duration { groups[node.group]?.grace ?? grace }
+    package func eviction(_ node: NodeState) -> Eviction { groups[node.group]?.eviction ?? .standard }
   }
 
   package struct Inputs {
     package var node: NodeState
     /// Monotonic; nil: not heard since this process started.
     package var lastHeard: Instant?
+    /// How often it says something at least; nil: not known.
+    package var interval: Duration?
     /// When this process first saw the node; a node has its whole grace from then on.
     package var firstSeen: Instant
     package var now: Instant
@@ -23,8 +45,10 @@ package struct NodeLifecycleDecision {
     package var mayEvict: Bool
 
     package init(
-      node: NodeState, lastHeard: Instant?, firstSeen: Instant, now: Instant, wall: WallTime, mayEvict: Bool = false
+      node: NodeState, lastHeard: Instant?, interval: Duration? = nil, firstSeen: Instant, now: Instant,
+      wall: WallTime, mayEvict: Bool = false
     ) {
+      self.interval = interval
       self.node = node
       self.lastHeard = lastHeard
       self.firstSeen = firstSeen
@@ -58,7 +82,8 @@ package struct NodeLifecycleDecision {
 
   package init(_ inputs: Inputs, settings: Settings = Settings()) {
     let heard = max(inputs.lastHeard ?? inputs.firstSeen, inputs.firstSeen)
-    let left = settings.grace - (inputs.now - heard)
+    let grace = max(settings.grace(inputs.node), (inputs.interval ?? .zero) * 3)
+    let left = grace - (inputs.now - heard)
     var ready = inputs.node.condition("Ready")
     if left > .zero {
       again = left

@@ -9,6 +9,8 @@ package struct NodeState: Informed, Hashable {
   package var revision: UInt64
   package var taints: [Taint]
   package var isUnschedulable: Bool
+  /// The value of the label `skerry.io/group`; empty without one.
+  package var group: String
   package var isBeingDeleted: Bool
   package var conditions: [Condition]
 
@@ -20,6 +22,7 @@ package struct NodeState: Informed, Hashable {
     name = object.name
     uid = object.uid
     self.revision = revision
+    group = object.labels[Self.groupLabel] ?? ""
     taints = (object.spec["taints"].array ?? []).map(Taint.init)
     isUnschedulable = object.spec["unschedulable"].bool ?? false
     isBeingDeleted = object.isBeingDeleted
@@ -27,6 +30,8 @@ package struct NodeState: Informed, Hashable {
   }
 
   package static let resource = "nodes"
+  /// Puts a node into a group, for which grace, eviction and budgets can be set.
+  package static let groupLabel = "skerry.io/group"
   package var reference: ObjectReference { ObjectReference(resource: Self.resource, name: name) }
   package func condition(_ type: String) -> Condition? { conditions.first { $0.type == type } }
   package var isReady: Bool { condition("Ready")?.isTrue ?? false }

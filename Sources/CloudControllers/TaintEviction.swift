@@ -10,7 +10,11 @@ package enum EvictionDecision: Sendable, Hashable {
   /// Counted from when the taints were first seen; zero: at once.
   case leaves(after: Duration)
 
-  package init(tolerations: [Toleration], taints: [Taint]) {
+  /// `override` stands in for tolerations that the pod got by default; those that it asked for stay.
+  package init(
+    tolerations: [Toleration], taints: [Taint], override: NodeLifecycleDecision.Settings.Eviction = .standard
+  ) {
+    let tolerations = tolerations.map { $0.overridden(override) }
     var shortest: Int64?
     for taint in taints where taint.effect == "NoExecute" {
       let matching = tolerations.filter { $0.tolerates(taint) }
@@ -38,14 +42,18 @@ package enum EvictionDecision: Sendable, Hashable {
   }
 
   private let caches: ControllerCaches
+  private let settings: NodeLifecycleDecision.Settings
   private let scheduler: any Scheduler
   private let events: EventRecorder
   private let controller: Controller<ObjectKey>
   /// Since when a node's NoExecute taints are seen, by the node's uid.
   private var seen: [String: [Sighting]] = [:]
 
-  package init(_ environment: ControllerEnvironment, caches: ControllerCaches) {
+  package init(
+    _ environment: ControllerEnvironment, caches: ControllerCaches, settings: NodeLifecycleDecision.Settings = .init()
+  ) {
     self.caches = caches
+    self.settings = settings
     scheduler = environment.scheduler
     events = environment.recorder("taint-eviction-controller")
     let box = Weak<TaintEvictionController>()
@@ -89,9 +97,9 @@ package enum EvictionDecision: Sendable, Hashable {
     guard let pod = caches.pods[key], !pod.isBeingDeleted, !pod.nodeName.isEmpty,
       let node = caches.nodes[ObjectKey(name: pod.nodeName)], let sightings = seen[node.uid], !sightings.isEmpty
     else { return nil }
-    guard case .leaves(let after) = EvictionDecision(tolerations: pod.tolerations, taints: node.taints) else {
-      return nil
-    }
+    let decision = EvictionDecision(
+      tolerations: pod.tolerations, taints: node.taints, override: settings.eviction(node))
+    guard case .leaves(let after) = decision else { return nil }
     let since = sightings.map(\.since).min() ?? scheduler.now
     let left = after - (scheduler.now - since)
     if left > .zero { return left }
@@ -100,5 +108,25 @@ package enum EvictionDecision: Sendable, Hashable {
       subject, .normal, reason: "TaintManagerEviction", message: "Marking for deletion Pod \(key)")
     try await context.delete(pod.reference, uid: pod.uid, seenBy: caches.pods)
     return nil
+  }
+}
+
+extension Toleration {
+  /// Seconds of the tolerations that every pod gets (`PodDefaults`).
+  static let defaultSeconds: Int64 = 300
+
+  /// The toleration with another time, if it is one of those that every pod gets.
+  func overridden(_ eviction: NodeLifecycleDecision.Settings.Eviction) -> Toleration {
+    guard [Taint.notReady, Taint.unreachable].contains(key), effect == "NoExecute", seconds == Self.defaultSeconds
+    else {
+      return self
+    }
+    var changed = self
+    switch eviction {
+    case .standard: break
+    case .after(let duration): changed.seconds = Int64(duration.seconds)
+    case .never: changed.seconds = nil
+    }
+    return changed
   }
 }

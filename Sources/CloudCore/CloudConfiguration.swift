@@ -19,6 +19,8 @@ package struct CloudConfiguration: Sendable {
   /// Silence after which a node counts as unreachable and its pods' tolerations begin to run.
   package var nodeGrace: Duration
   package var readyFile: String?
+  /// What is different for groups of nodes.
+  let groups: NodeGroups
   /// The log of all objects.
   var objects: String { "\(data)/objects.db" }
   /// The series of the devices' readings.
@@ -41,7 +43,8 @@ package struct CloudConfiguration: Sendable {
     listener.idleTimeout = try settings.duration("idle-timeout", or: listener.idleTimeout)
     log.retentionTime = try settings.duration("retention-time", or: log.retentionTime)
     log.retentionBytes = UInt64(try settings.bytes("retention-bytes", or: Int64(log.retentionBytes)))
-    nodeGrace = try settings.duration("node-grace", or: .seconds(40))
+    nodeGrace = try settings.duration("node-grace", or: .seconds(45))
+    groups = try NodeGroups(try settings.list("groups"))
     try settings.finish()
   }
 }

@@ -54,7 +54,8 @@ import Wire
         path: configuration.objects, sealing: Sealer(ring: ring, random: random),
         limits: configuration.log, metrics: metrics), scheduler: loop, random: random)
     let registry = KindRegistry.standard
-    slices = SliceHub(log: log, anchors: registry.kinds.map(\.resource), logger: logger)
+    slices = SliceHub(
+      log: log, anchors: registry.kinds.map(\.resource), bodyOnly: [Device.resource], logger: logger)
     let placements = slices
     readings = try ReadingsStore(
       path: configuration.readings,
@@ -77,10 +78,17 @@ import Wire
       effects: [.status: objects, .events: objects, .replies: objects, .readings: readings], scheduler: loop,
       random: random, metrics: metrics, logger: logger, configuration: configuration.session)
     server.connector = hub
-    HubCalls.register(on: server, directory: directory, readings: readings)
+    HubCalls.register(on: server, directory: directory, readings: readings, hub: hub)
+    if !configuration.groups.rates.isEmpty {
+      let (log, rates) = (log, configuration.groups.rates)
+      hub.ratesOfNode = { node in rates[Self.group(of: node, log)] ?? LinkBudget.Rates() }
+    }
+    let told = slices
+    objects.onStatus = { node, key in told.nodeTells(node, key) }
 
     var settings = ControllerManager.Settings()
     settings.nodes.grace = configuration.nodeGrace
+    settings.nodes.groups = configuration.groups.lifecycle
     controllers = ControllerManager(
       api: server, scheduler: loop, random: random, liveness: hub, metrics: metrics, logger: logger, settings: settings)
     scheduler = PodScheduler(api: server, scheduler: loop, random: random, metrics: metrics, logger: logger)
@@ -100,6 +108,14 @@ import Wire
     ) { accepting.accept($0) }
     operations = try OperationsServer.standard(
       at: configuration.operations, metrics: metrics, scheduler: loop, ready: readiness)
+  }
+
+  /// The group that a node's label puts it in; empty without one.
+  private static func group(of node: String, _ log: SQLiteObjectLog) -> String {
+    guard let stored = try? log.read("\(Node.resource)//\(node)", at: nil),
+      let meta = try? ObjectMeta(decoding: stored.meta)
+    else { return "" }
+    return meta.labels[NodeState.groupLabel] ?? ""
   }
 
   private func begin() async throws(SkerryError) {

@@ -24,6 +24,7 @@ import Wire
 
   let directory: NodeDirectory
   let slices: SliceHub
+  let links: NodeLinks
   let scheduler: any Scheduler
   let logger: Logger
   let commands: DeviceCommandRelay
@@ -39,6 +40,8 @@ import Wire
   private var clientNames: [UInt64: String] = [:]
   private var heard: [String: Instant] = [:]
   private var nextRank: UInt64 = 1
+  /// How often nodes that are away now pinged.
+  private var intervals: [String: Duration] = [:]
   private var joinsLeft = CloudHub.maxJoinsPerMinute
   private var joinsRefilled: Instant
   private let refused: Counter
@@ -55,6 +58,7 @@ import Wire
     self.face = face
     self.directory = directory
     self.slices = slices
+    links = NodeLinks(metrics)
     self.effects = effects
     self.scheduler = scheduler
     self.random = random
@@ -130,6 +134,7 @@ import Wire
   private func ended(_ served: NodeSession, _ error: SkerryError?) {
     guard let index = nodes[served.node]?.firstIndex(where: { $0 === served }) else { return }
     heard[served.node] = served.session.lastHeard
+    intervals[served.node] = served.session.interval
     nodes[served.node]?.remove(at: index)
     if nodes[served.node]?.isEmpty == true { nodes[served.node] = nil }
     connectedNodes.add(-1)
@@ -255,6 +260,60 @@ import Wire
       guard error.reason != .alreadyExists else { return }
       logger.error(HubLog.nodeRegister, "node \(node) could not be registered: \(error)")
     }
+  }
+
+  // MARK: The link's terms
+
+  /// Bounds of the ping interval that a node may ask for. The lower one keeps a fleet's pings from being a load, the
+  /// upper one a dead node from being taken for alive for too long.
+  package nonisolated static let pingRange: ClosedRange<Duration> = .seconds(1)...(.seconds(300))
+  /// Nodes that may come back in a second; the spread that is told grows with the fleet.
+  static let returnsPerSecond = 200
+
+  /// How often a node pings: as its profile says, within bounds, or as the hub is configured.
+  func pingInterval(_ hello: Value) -> Duration? {
+    guard let asked = hello["ping"].int else { return nil }
+    return min(max(.milliseconds(min(max(asked, 0), 3_600_000)), Self.pingRange.lowerBound), Self.pingRange.upperBound)
+  }
+
+  /// Over what time a node spreads its return: long enough for all that are connected.
+  var spread: Duration {
+    max(configuration.reconnectSpread, .seconds(Int64(nodes.count / Self.returnsPerSecond)))
+  }
+
+  /// What may be sent to a node, by its group.
+  package var ratesOfNode: ((_ node: String) -> LinkBudget.Rates)?
+
+  func rates(_ node: String) -> LinkBudget.Rates { ratesOfNode?(node) ?? LinkBudget.Rates() }
+
+  package func interval(_ node: String) -> Duration? {
+    (nodes[node] ?? []).map(\.session.interval).max() ?? intervals[node]
+  }
+
+  /// What is known of the links of all nodes that were heard, by name: for `skerry get nodes -o wide`.
+  package func linkReport() -> [(node: String, report: Value)] {
+    let wall = scheduler.wall
+    return Set(nodes.keys).union(heard.keys).sorted().map { node in (node, report(node, wall)) }
+  }
+
+  private func report(_ node: String, _ wall: WallTime) -> Value {
+    let link = links.link(node, wall: wall)
+    let session = nodes[node]?.last { $0.session.isReady }
+    var report: Value = [
+      "connected": .bool(session != nil), "waiting": .int(Int64(clamping: link.waiting)),
+      "bytesToday": .int(Int64(clamping: link.up.total + link.down.total)),
+    ]
+    if let seen = lastHeard(node) { report["lastSeenSeconds"] = .int(Int64((scheduler.now - seen).seconds)) }
+    if let since = link.waitingSince { report["waitingSeconds"] = .int(Int64((scheduler.now - since).seconds)) }
+    if let cursor = session?.cursor ?? link.leftAt {
+      report["behind"] = slices.behind(node, cursor).map { .int(Int64($0)) } ?? .null
+    }
+    for (name, count) in [("up", link.up), ("down", link.down)] {
+      var classes: Value = [:]
+      for priority in Priority.allCases { classes["\(priority)"] = .int(Int64(clamping: count[priority])) }
+      report[name] = classes
+    }
+    return report
   }
 
   // MARK: NodeConnector

@@ -12,7 +12,12 @@ import Wire
   static let tokenLifetime: Int64 = 24 * 3600
   static let maxTokenLifetime: Int64 = 30 * 86_400
 
-  package static func register(on server: APIServer, directory: NodeDirectory, readings: ReadingsStore) {
+  package static func register(on server: APIServer, directory: NodeDirectory, readings: ReadingsStore, hub: CloudHub) {
+    server.register(subresource: "links", of: "nodes") { (_, _, _, _) async throws(APIError) in
+      var nodes: Value = [:]
+      for (node, report) in hub.linkReport() { nodes[node] = report }
+      return ["nodes": nodes]
+    }
     server.register(subresource: "readings", of: Device.resource) {
       (reference, options, _, _) async throws(APIError) in
       try page(readings, reference, options)

@@ -36,6 +36,8 @@ import Wire
   private var applying = false
   /// The stream that speaks for the node, and the rank of its session.
   private var owner: (pipe: any MessagePipe, session: UInt64)?
+  /// What each stream was opened with, and the series that it named.
+  private var streams: [ObjectIdentifier: (names: [Incarnation], series: SeriesTable)] = [:]
 
   package init(node: String, lane: Lane, effect: any LaneEffect, logger: Logger, applied: Counter) {
     self.node = node
@@ -67,13 +69,15 @@ import Wire
       var told: [Incarnation: UInt64] = [:]
       for incarnation in incarnations { told[incarnation] = try cursor(incarnation) }
       // The stream's closures keep the pipe, until the stream ends.
+      streams[ObjectIdentifier(pipe)] = (incarnations, SeriesTable())
       pipe.onMessage = { [weak self] message in self?.received(message, pipe) }
       pipe.onEnd = { [weak self] _ in
         self?.queue.removeAll { $0.pipe === pipe }
         if self?.owner?.pipe === pipe { self?.owner = nil }
+        self?.streams[ObjectIdentifier(pipe)] = nil
         pipe.onMessage = nil
       }
-      pipe.send(LaneMessage.cursors(told).encode())
+      pipe.send(LaneMessage.cursors(told).encode(incarnations))
     } catch {
       refuse(pipe, error)
     }
@@ -87,6 +91,7 @@ import Wire
   /// An earlier stream is not listened to any more, and what it said and was not begun with is forgotten.
   private func release(_ pipe: any MessagePipe) {
     queue.removeAll { $0.pipe === pipe }
+    streams[ObjectIdentifier(pipe)] = nil
     pipe.onMessage = nil
     pipe.onEnd = nil
     pipe.fail(LaneSink.fenced("lane \(lane.rawValue) of node \(node)"))
@@ -106,9 +111,7 @@ import Wire
 
   private func received(_ message: Bytes, _ pipe: any MessagePipe) {
     do throws(SkerryError) {
-      guard case .batch(let batch) = try LaneMessage.decode(message) else {
-        throw SkerryError(.protocolViolation, "a node sends batches on its lanes and nothing else")
-      }
+      let batch = try batch(message, pipe)
       guard queue.count < Self.maxQueued else {
         throw SkerryError(.limitExceeded, "more than \(Self.maxQueued) batches wait; the window was ignored")
       }
@@ -116,6 +119,22 @@ import Wire
       applyNext()
     } catch {
       refuse(pipe, error)
+    }
+  }
+
+  private func batch(_ message: Bytes, _ pipe: any MessagePipe) throws(SkerryError) -> LaneBatch {
+    let id = ObjectIdentifier(pipe)
+    switch try LaneMessage.decode(message, streams[id]?.names ?? []) {
+    case .batch(let batch): return batch
+    case .readings(let packed):
+      guard lane == .readings, var series = streams[id]?.series else {
+        throw SkerryError(.protocolViolation, "packed readings on lane \(lane.rawValue)")
+      }
+      let batch = try series.unpack(packed)
+      streams[id]?.series = series
+      return batch
+    case .cursors, .applied:
+      throw SkerryError(.protocolViolation, "a node sends batches on its lanes and nothing else")
     }
   }
 
@@ -131,18 +150,20 @@ import Wire
   }
 
   private func take(_ batch: LaneBatch, _ pipe: any MessagePipe) async {
+    let names = streams[ObjectIdentifier(pipe)]?.names ?? []
+    func answer(_ number: UInt64, refused: Bool) {
+      pipe.send(LaneMessage.applied(batch.incarnation, number: number, refused: refused).encode(names))
+    }
     do throws(SkerryError) {
       let position = try cursor(batch.incarnation)
       switch SinkDecision.decide(batch, cursor: position) {
       case .apply:
         try await effect.apply(batch, node: node, lane: lane)
         cursors[batch.incarnation] = batch.through
-        applied.add(UInt64(batch.entries.count))
-        pipe.send(LaneMessage.applied(batch.incarnation, number: batch.through, refused: false).encode())
-      case .duplicate:
-        pipe.send(LaneMessage.applied(batch.incarnation, number: position, refused: false).encode())
-      case .outOfOrder:
-        pipe.send(LaneMessage.applied(batch.incarnation, number: position, refused: true).encode())
+        applied.add(UInt64(batch.entries.count + batch.readings.count))
+        answer(batch.through, refused: false)
+      case .duplicate: answer(position, refused: false)
+      case .outOfOrder: answer(position, refused: true)
       }
     } catch {
       refuse(pipe, error)

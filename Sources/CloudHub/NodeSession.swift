@@ -19,6 +19,8 @@ import Wire
   private unowned let hub: CloudHub
   private let calls: ServedConnection
   private var pump: SlicePump?
+  /// What was counted of the session's bytes so far.
+  private var counted = (sent: TrafficCount(), received: TrafficCount())
 
   init(
     node: String, certificate: PeerCertificate, session: Session, rank: UInt64, hub: CloudHub, calls: ServedConnection
@@ -29,13 +31,25 @@ import Wire
     self.session = session
     self.hub = hub
     self.calls = calls
+    session.gather = Session.linkGather
+    session.onHello = { [weak session, unowned hub] hello in
+      session?.pingInterval = hub.pingInterval(hello)
+      session?.ownSpread = hub.spread
+      return .success(["role": "cloud"])
+    }
     session.onStream = { [weak self] stream in self?.opened(stream) }
     session.onReady = { [weak self] in self?.ready() }
+    session.onTraffic = { [weak self] in self?.count() }
+    session.onPing = { [weak self] waiting in
+      guard let self else { return }
+      self.hub.links.waits(self.node, waiting, at: self.hub.scheduler.now)
+    }
     session.pingPosition = { [weak self] in self?.pump?.bookmark ?? 0 }
   }
 
   private func ready() {
     let hello = session.peerHello
+    session.limit(hub.rates(node))
     hub.logger.info("node \(node) connected from \(session.peer.address)")
     hub.commands.connected(node)
     spawn { [hub, node, certificate] in
@@ -69,7 +83,8 @@ import Wire
     let digest = Bytes(hex: parameters["digest"].string ?? "") ?? []
     pump?.end()
     pump = hub.slices.attach(
-      node: node, pipe: SessionPipe(stream, of: session), cursor: cursor, digest: digest)
+      node: node, pipe: SessionPipe(stream, of: session), cursor: cursor, digest: digest,
+      whole: parameters["whole"].bool ?? false)
   }
 
   private func openLane(_ stream: SessionStream) {
@@ -99,7 +114,20 @@ import Wire
     }
   }
 
+  private func count() {
+    hub.links.count(
+      node, sent: session.sent.difference(from: counted.sent),
+      received: session.received.difference(from: counted.received),
+      wall: hub.scheduler.wall)
+    counted = (session.sent, session.received)
+  }
+
+  /// Where the slice stands: everything through here was handed to the connection.
+  var cursor: UInt64? { pump?.cursor }
+
   func end() {
+    count()
+    if let cursor = pump?.cursor { hub.links.left(node, at: cursor) }
     pump?.end()
     pump = nil
   }

@@ -12,6 +12,8 @@ import Wire
   private let logger: Logger
   private let refused: Counter
   private let letGo: Counter
+  /// A node tells a status of the object with this log key; called before it takes effect.
+  package var onStatus: ((_ node: String, _ key: String) -> Void)?
 
   package init(writer: any LaneWriter, log: any ObjectLog, metrics: Metrics, logger: Logger) {
     self.writer = writer
@@ -63,7 +65,9 @@ import Wire
     var intents: [LaneIntent] = []
     for entry in batch.entries {
       do throws(SkerryError) {
-        if let intent = try intent(entry, batch.incarnation, node, lane) { intents.append(intent) }
+        guard let intent = try intent(entry, batch.incarnation, node, lane) else { continue }
+        intents.append(intent)
+        if case .status(let reference, _, _) = intent { onStatus?(node, reference.key) }
       } catch {
         refuse(node, lane, "entry \(entry.number): \(error)")
       }

@@ -182,7 +182,7 @@ import Wire
   }
 
   package func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
-    var readings: [Reading] = []
+    var readings = batch.readings
     var gaps: [Gap] = []
     for entry in batch.entries {
       if let reading = Reading(try CBOR.decode(entry.payload)) {

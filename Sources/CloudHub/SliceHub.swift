@@ -14,12 +14,17 @@ import Sync
   private(set) var index = SliceIndex(at: 0)
   /// Each node's in the order of their beginning, so that a run of a seed wakes them alike.
   private var pumps: [String: [SlicePump]] = [:]
+  /// Keys whose status the node tells right now: when it changes it need not be sent back.
+  private var told: [String: Set<String>] = [:]
+  /// Resources whose status is of no use to a node: it is not in slices, and changes of it alone change none.
+  private let bodyOnly: Set<String>
   private var observation: ObservationID?
   /// The position message that was encoded last: nodes that see the same changes get the same bytes.
   private var lastEncoded: (through: UInt64, changes: [SliceChange], bytes: Bytes)?
 
-  package init(log: any ObjectLog, anchors: [String], logger: Logger) {
+  package init(log: any ObjectLog, anchors: [String], bodyOnly: Set<String> = [], logger: Logger) {
     self.log = log
+    self.bodyOnly = bodyOnly
     self.anchors = anchors
     self.logger = logger
   }
@@ -74,8 +79,14 @@ import Sync
     (try? log.read(key, at: position)) != nil
   }
 
+  private func isBodyOnly(_ key: String) -> Bool { bodyOnly.contains(String(key.prefix { $0 != "/" })) }
+
   private func take(_ entry: Entry) -> Set<String> {
     let deleted = entry.type == .deleted
+    if entry.type == .modified, entry.object.bodyRevision < entry.revision, isBodyOnly(entry.key) {
+      index.pass(position: entry.position)
+      return []
+    }
     let facts = deleted ? SliceFacts(node: nil, references: []) : facts(entry.key, entry.object.meta)
     let log = log
     return index.apply(position: entry.position, key: entry.key, deleted: deleted, facts: facts) { key in
@@ -95,8 +106,12 @@ import Sync
   // MARK: Pumps
 
   /// Serves a node's `slice` stream until it ends.
-  package func attach(node: String, pipe: any MessagePipe, cursor: Cursor?, digest: Bytes) -> SlicePump {
+  /// `whole`: what lies behind the cursor is sent with every status, also those that the node told.
+  package func attach(
+    node: String, pipe: any MessagePipe, cursor: Cursor?, digest: Bytes, whole: Bool = false
+  ) -> SlicePump {
     let pump = SlicePump(hub: self, node: node, pipe: pipe, logger: logger)
+    pump.wholeThrough = whole ? index.position : 0
     pumps[node, default: []].append(pump)
     pump.begin(cursor: cursor, digest: digest)
     return pump
@@ -104,21 +119,64 @@ import Sync
 
   func detach(_ pump: SlicePump) {
     pumps[pump.node]?.removeAll { $0 === pump }
-    if pumps[pump.node]?.isEmpty == true { pumps[pump.node] = nil }
+    if pumps[pump.node]?.isEmpty == true {
+      pumps[pump.node] = nil
+      told[pump.node] = nil
+    }
+  }
+
+  /// The node tells the status of an object: the change that follows is what it told.
+  package func nodeTells(_ node: String, _ key: String) {
+    if pumps[node] != nil { told[node, default: []].insert(key) }
+  }
+
+  /// How many changes of its slice a node at `cursor` has not had, counted up to a page; nil if nobody knows any more.
+  func behind(_ node: String, _ cursor: UInt64) -> Int? {
+    index.changes(of: node, after: cursor, limit: 10_000)?.changes.count
   }
 
   /// The object as it travels; nil if it is not there at that position.
   func object(_ key: String, at position: UInt64) throws(SkerryError) -> SliceObject? {
     guard let stored = try log.read(key, at: position == log.tail.position ? nil : position) else { return nil }
+    let hidden = isBodyOnly(key)
     return SliceObject(
-      key: key, body: stored.body, status: stored.status, meta: stored.meta, bodyRevision: stored.bodyRevision,
-      statusRevision: stored.statusRevision, createRevision: stored.createRevision, sealed: stored.sealed)
+      key: key, body: stored.body, status: hidden ? nil : stored.status, meta: stored.meta,
+      bodyRevision: stored.bodyRevision, statusRevision: hidden ? 0 : stored.statusRevision,
+      createRevision: stored.createRevision, sealed: stored.sealed)
+  }
+
+  /// The same for one node that has what lies before `cursor`: statuses that it told are only named.
+  func encode(
+    _ changes: [SliceChange], through: UInt64, for node: String, after cursor: UInt64, whole: Bool
+  ) throws(SkerryError) -> Bytes {
+    guard let told = told[node], !whole else { return try encode(changes, through: through) }
+    let keys = Set(changes.map(\.key))
+    var named: [SliceEntry] = []
+    for key in keys.intersection(told).sorted() {
+      self.told[node]?.remove(key)
+      let effects = changes.filter { $0.key == key }.map(\.effect)
+      guard effects.allSatisfy({ $0 == .changed }), let object = try object(key, at: through),
+        let status = object.status,
+        object.bodyRevision <= cursor, !object.sealed
+      else { continue }
+      named.append(.told(key: key, statusRevision: object.statusRevision, check: SliceEntry.check(status)))
+    }
+    guard !named.isEmpty else { return try encode(changes, through: through) }
+    let known = Set(named.compactMap { if case .told(let key, _, _) = $0 { key } else { nil } })
+    let others = try entries(changes.filter { !known.contains($0.key) }, through: through)
+    return SliceMessage.position(through, others + named).encode()
   }
 
   /// One message for a run of changes: the state at `through`, and before it the drop of what left in between, so that
   /// a deletion is never merged with a re-creation.
   func encode(_ changes: [SliceChange], through: UInt64) throws(SkerryError) -> Bytes {
     if let last = lastEncoded, last.through == through, last.changes == changes { return last.bytes }
+    let bytes = SliceMessage.position(through, try entries(changes, through: through)).encode()
+    lastEncoded = (through, changes, bytes)
+    return bytes
+  }
+
+  private func entries(_ changes: [SliceChange], through: UInt64) throws(SkerryError) -> [SliceEntry] {
     var entries: [SliceEntry] = []
     var final: [String: SliceChange.Effect] = [:]
     var order: [String] = []
@@ -130,9 +188,7 @@ import Sync
     for key in order where final[key] != .leaves {
       if let object = try object(key, at: through) { entries.append(.put(object)) }
     }
-    let bytes = SliceMessage.position(through, entries).encode()
-    lastEncoded = (through, changes, bytes)
-    return bytes
+    return entries
   }
 
   func digest(of node: String, at position: UInt64) throws(SkerryError) -> SliceDigest {

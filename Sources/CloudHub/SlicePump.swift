@@ -23,7 +23,9 @@ import Wire
   private let logger: Logger
   private var phase = Phase.following
   /// Everything through here was handed to the pipe.
-  private var cursor: UInt64 = 0
+  private(set) var cursor: UInt64 = 0
+  /// Through here every status is sent, also those that the node told.
+  var wholeThrough: UInt64 = 0
   private var pumping = false
 
   init(hub: SliceHub, node: String, pipe: any MessagePipe, logger: Logger) {
@@ -136,7 +138,8 @@ import Wire
         cursor = through
         return false
       }
-      pipe.send(try hub.encode(changes, through: through))
+      pipe.send(
+        try hub.encode(changes, through: through, for: node, after: cursor, whole: cursor < wholeThrough))
       cursor = through
       return true
     }

@@ -69,6 +69,10 @@ package struct Reading: Sendable, Hashable {
       let type = row[2].string.flatMap(ValueType.init(rawValue:)), let quality = row[4].string.flatMap(Quality.init),
       let time = row[5].int
     else { return nil }
+    switch row[3] {
+    case .null, .bool, .int, .double, .string: break
+    case .array, .object: return nil
+    }
     self.init(device: device, property: property, type: type, value: row[3], quality: quality, time: time)
   }
 }

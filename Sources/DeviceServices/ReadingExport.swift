@@ -1,15 +1,16 @@
 import Base
 import DeviceSDK
 import Logging
+import Sync
 import Transport
 import Wire
 
 /// Serves the readings to edgecore: it pulls pages behind a position, and hands the cloud's cursor back.
 ///
-/// * `readings.pull` `{"incarnation"?, "after", "limit"?}`, a stream: messages
-///   `{"i": incarnation, "a": after, "t": through, "r": [[number, device, property, type, value, quality, time], …]}`
-///   as readings appear (values as texts, as the readings lane carries them), in order, through the incarnations; `"lost": {"from", "to", "count"}` on a message without
-///   rows where entries are gone.
+/// * `readings.pull` `{"incarnation"?, "after", "limit"?, "gather"?}`, a stream: messages of the readings lane
+///   (proto-spec/sync.md), as readings appear, in order, through the incarnations: packed batches, and a batch with one
+///   `dropped` entry where readings are gone. With `gather` (milliseconds) readings wait so long for others that can
+///   travel with them.
 /// * `readings.ack` `{"i", "t"}`: the cloud has everything through `t`.
 /// * `readings.incarnations`: `{"incarnations": [{"i", "exported", "last"}]}`, oldest first.
 @LoopActor package final class ReadingExport {
@@ -17,6 +18,8 @@ import Wire
   package static let acknowledge = "readings.ack"
   package static let incarnations = "readings.incarnations"
   package static let defaultPage = 500
+  /// Milliseconds that readings may wait for others at most.
+  package static let maxGather: Int64 = 600_000
 
   private let store: ReadingStore
   private let logger: Logger
@@ -57,6 +60,8 @@ import Wire
       incarnation = bytes
     }
     let limit = Int(min(max(params["limit"].int ?? Int64(Self.defaultPage), 1), Int64(ReadingLimits.maxPage)))
+    let gather = Duration.milliseconds(min(max(params["gather"].int ?? 0, 0), Self.maxGather))
+    var named: Set<UInt64> = []
     var after = UInt64(clamping: params["after"].int ?? 0)
     let news = News()
     let watcher = store.watch { news.wake() }
@@ -71,10 +76,12 @@ import Wire
         }
         guard let page else {
           await news.wait()
+          if gather > .zero { await store.wait(gather) }
           continue
         }
-        try await stream.sendWaiting(page.message)
+        try await stream.sendWaiting(try page.message(&named))
         (incarnation, after) = (page.incarnation, page.through)
+        if gather > .zero, page.lost == nil, page.readings.count < limit / 2 { await store.wait(gather) }
       }
     } catch {
       if !news.isClosed { stream.fail(Self.error(error)) }
@@ -135,26 +142,27 @@ import Wire
 }
 
 extension ReadingPage {
-  /// The page as it goes to edgecore.
-  package var message: Bytes {
-    var value: Value = [
-      "i": .string(incarnation.hex), "a": .int(Int64(after)), "t": .int(Int64(through)),
-      "r": .array(readings.map { .array([.int(Int64($0.number))] + $0.reading.exported) }),
-    ]
+  /// The page as it goes to edgecore; `named` are the series that its stream knows.
+  package func message(_ named: inout Set<UInt64>) throws(SkerryError) -> Bytes {
+    guard let id = Incarnation(incarnation) else { throw SkerryError(.internal, "an incarnation has 16 bytes") }
     if let lost {
-      value["lost"] = [
-        "from": .int(Int64(lost.from)), "to": .int(Int64(lost.to)), "count": .int(Int64(lost.count)),
-      ]
+      let entry = LaneEntry(
+        number: through, payload: LanePayload.dropped(from: lost.from, to: lost.to, count: lost.count).encode())
+      return LaneMessage.batch(LaneBatch(incarnation: id, after: after, through: through, entries: [entry])).encode()
     }
-    return CBOR.encode(value)
-  }
-}
-
-extension Reading {
-  /// The row with its value as text, empty where there is none: the form of the readings lane.
-  fileprivate var exported: [Value] {
-    var row = row
-    row[3] = .string(value.deviceText)
-    return row
+    var names: [SeriesName] = []
+    for entry in readings where named.insert(entry.series).inserted {
+      names.append(
+        SeriesName(
+          series: entry.series, device: entry.reading.device, property: entry.reading.property,
+          type: entry.reading.type.rawValue))
+    }
+    let block = ReadingBlock.encode(
+      readings.map {
+        BlockRow(
+          series: $0.series, time: $0.reading.time, value: $0.reading.value,
+          fault: $0.reading.quality.isGood ? "" : $0.reading.quality.description)
+      })
+    return LaneMessage.readings(PackedReadings(incarnation: id, after: after, names: names, block: block)).encode()
   }
 }

@@ -9,8 +9,8 @@ import Sync
   private let nodeName: String
   private let scheduler: any Scheduler
   private let random: any RandomSource
-  /// What was told last, by log key: a status is only told when it differs.
-  private var told: [String: (uid: String, status: Value)] = [:]
+  /// What was told last, by log key: a status is only told when it differs, and of it what differs.
+  private var told: [String: ToldStatus] = [:]
   /// Events of the same subject, reason and message are one event with a count.
   private var events: [String: (name: String, count: Int64, first: String)] = [:]
 
@@ -25,23 +25,35 @@ import Sync
     self.nodeName = nodeName
     self.scheduler = scheduler
     self.random = random
+    outbox.onApplied = { [weak self] lane, incarnation, number in
+      guard let self, lane == .status, incarnation == self.outbox.current else { return }
+      for key in self.told.keys { self.told[key]?.applied(through: number) }
+    }
   }
 
   package func podStatus(key: String, uid: String, status: Value) { tell(key: key, uid: uid, status: status) }
 
   /// Tells the status of any object that the node owns, if it changed since it was last told.
   package func tell(key: String, uid: String, status: Value) {
-    if let last = told[key], last.uid == uid, last.status == status { return }
-    told[key] = (uid, status)
-    outbox.append(.status, subject: "\(key) \(uid)", .status(key: key, uid: uid, fields: status))
-    listener?.said(key: key, uid: uid, status: status)
+    var state = told[key].flatMap { $0.uid == uid ? $0 : nil } ?? ToldStatus(uid: uid)
+    guard let fields = state.fields(for: status) else { return }
+    let number = outbox.append(.status, subject: "\(key) \(uid)", .status(key: key, uid: uid, fields: fields))
+    state.tell(status, fields, number: number)
+    told[key] = state
+    listener?.said(key: key, uid: uid, status: StatusIntent.whole(status))
+  }
+
+  /// The status of an object that the cloud shows in place of `shown` and whose bytes `isIt` knows, if it is one that
+  /// this node told: so the cloud need not send back what it got.
+  package func madeOf(key: String, shown: Value, isIt: (Bytes) -> Bool) -> Bytes? {
+    told[key]?.madeOf(shown, isIt: isIt)
   }
 
   /// The cloud shows something else than the node last told: somebody changed what the node owns. Tell it again.
   package func assertAgain(key: String) { told[key] = nil }
 
   package func podShown(key: String, uid: String, status: Value) {
-    guard let last = told[key], last.uid == uid, !OwnStatus.isShown(last.status, in: status) else { return }
+    guard let last = told[key], last.uid == uid, !last.isShown(status) else { return }
     // Also so when the cloud is only behind; telling it once more than needed has no effect.
     told[key] = nil
   }

@@ -78,6 +78,8 @@ import Sync
   /// Newest number of each lane under each incarnation, as far as it is durable.
   private var newest: [Lane: [Incarnation: UInt64]] = [:]
   private var next: [Lane: UInt64] = [:]
+  /// Through which numbers the cloud has applied lanes, as it told this process.
+  private var applied: [Lane: [Incarnation: UInt64]] = [:]
   private var pending: [Pending] = []
   private var writing = false
   private var waiters: [(turns: Int, CheckedContinuation<Result<Void, SkerryError>, Never>)] = []
@@ -87,6 +89,8 @@ import Sync
   package let current: Incarnation
   /// New entries of a lane are durable.
   package var onGrew: ((Lane) -> Void)?
+  /// The cloud has applied everything of a lane through a number of the incarnation.
+  package var onApplied: ((Lane, Incarnation, UInt64) -> Void)?
   package let refused = Counter()
 
   /// `vfs` names a registered SQLite VFS, nil is the system's files; `driver` runs the writer, nil starts a thread for
@@ -128,12 +132,18 @@ import Sync
   }
 
   /// Stores an entry. With a `subject`, older entries of the same subject that still wait are superseded.
-  package func append(_ lane: Lane, subject: String = "", _ payload: LanePayload) {
-    guard pending.count < Self.maxPending else { return refused.add() }
+  /// Answers the entry's number under `current`; nil if it was refused.
+  @discardableResult
+  package func append(_ lane: Lane, subject: String = "", _ payload: LanePayload) -> UInt64? {
+    guard pending.count < Self.maxPending else {
+      refused.add()
+      return nil
+    }
     let number = next[lane, default: 0] + 1
     next[lane] = number
     pending.append(Pending(lane: lane, number: number, subject: subject, payload: payload.encode()))
     write()
+    return number
   }
 
   /// Incarnations that still hold entries of a lane, oldest first, with their newest number.
@@ -158,6 +168,8 @@ import Sync
   /// The cloud has applied everything through `number`.
   package func forget(_ lane: Lane, _ incarnation: Incarnation, through number: UInt64) {
     guard let age = ages[incarnation] else { return }
+    applied[lane, default: [:]][incarnation] = max(applied[lane]?[incarnation] ?? 0, number)
+    onApplied?(lane, incarnation, number)
     forgetting.append(Forgotten(lane: lane, age: age, through: number))
     if incarnation != current, number >= newest[lane]?[incarnation] ?? 0 { newest[lane]?[incarnation] = nil }
     write()
@@ -193,6 +205,11 @@ import Sync
         continuation.resume(returning: .success(()))
       }
     }
+  }
+
+  /// Whether a lane holds durable entries that the cloud has not applied, as far as this process knows.
+  package func holds(_ lane: Lane) -> Bool {
+    (newest[lane] ?? [:]).contains { $0.value > applied[lane]?[$0.key] ?? 0 }
   }
 
   /// Entries that the cloud has not applied, over all lanes; for metrics.

@@ -2,6 +2,7 @@ import Base
 import EdgeAgent
 import EventLoop
 import Logging
+import Wire
 
 /// Everything about an edgecore that can be set; docs/operations.md lists each key with its default.
 package struct EdgeConfiguration: Sendable {
@@ -39,6 +40,8 @@ package struct EdgeConfiguration: Sendable {
   package var labels: [String: String]
   package var logLevel: Logger.Level
   package var readyFile: String?
+  /// How the node speaks with the cloud.
+  package var profile: LinkProfile
 
   package init(_ settings: Settings) throws(SkerryError) {
     var settings = settings
@@ -79,6 +82,25 @@ package struct EdgeConfiguration: Sendable {
     }
     logLevel = try LogLevel.parse(try settings.string("log-level", or: "info"))
     readyFile = try settings.string("ready-file")
+    profile = try Self.profile(&settings)
     try settings.finish()
+  }
+
+  private static func profile(_ settings: inout Settings) throws(SkerryError) -> LinkProfile {
+    let name = try settings.string("profile", or: LinkProfile.Name.default.rawValue)
+    guard let known = LinkProfile.Name(rawValue: name) else {
+      let names = LinkProfile.Name.allCases.map(\.rawValue).joined(separator: ", ")
+      throw SkerryError(.invalidArgument, "profile: \"\(name)\" is none of \(names)")
+    }
+    var profile = LinkProfile(known)
+    func rate(_ key: String) throws(SkerryError) -> Int? {
+      let size = try settings.bytes(key, or: 0)
+      return size > 0 ? Int(min(size, 1 << 40)) : nil
+    }
+    profile.rates.total = try rate("budget")
+    for priority in [Priority.status, .telemetry, .bulk] {
+      profile.rates.classes[priority] = try rate("budget-\(priority)")
+    }
+    return profile
   }
 }

@@ -87,7 +87,8 @@ import Wire
     server = APIServer(
       log: view.log, authorizer: EdgeAuthorizer(metrics: metrics, logger: logger), scheduler: clock,
       random: random, mode: .replica, metrics: metrics, logger: logger)
-    forwarder = ReadingsForwarder(scheduler: clock, metrics: metrics, logger: logger)
+    forwarder = ReadingsForwarder(
+      gather: configuration.profile.gather(.readings), scheduler: clock, metrics: metrics, logger: logger)
     let calls = NodeCalls(runtime: runtime, replica: replica, scheduler: clock)
     let deviceCalls = DeviceCalls(forwarder: forwarder, scheduler: clock, random: random)
     server.register(subresource: "log", of: "pods") { (reference, options, stream, _) async throws(APIError) in
@@ -114,11 +115,13 @@ import Wire
     dialer.connectTimeout = Self.connectTimeout
     let joining = try TLSContext.client(
       credentials: nil, trust: .authority(rotation.caPEM), alpn: [CertificateRotation.joinProtocol])
+    dialer.handshakeTimeout = Self.connectTimeout + .seconds(2)
     joinDialer = try Dialer(targets: configuration.cloud, context: joining, scheduler: clock)
     grace = UnknownGrace(
       replica: replica, grace: configuration.unknownGrace, scheduler: clock, metrics: metrics, logger: logger)
     let follower = ReplicaFollower(replica: replica, logger: logger)
     follower.grace = grace
+    follower.toldStatus = { [reporter] key, shown, isIt in reporter.madeOf(key: key, shown: shown, isIt: isIt) }
     link = CloudLink(
       dial: { () async throws(SkerryError) in try await dialer.connect() },
       hello: [
@@ -126,7 +129,7 @@ import Wire
         "labels": Value(
           configuration.labels.merging(
             ["kubernetes.io/os": "linux", "kubernetes.io/arch": facts.architecture]) { mine, _ in mine }),
-      ], follower: follower, outbox: outbox, calls: face,
+      ], profile: configuration.profile, follower: follower, outbox: outbox, calls: face,
       // What the cloud passes on was authorised there, under its user's own name.
       caller: {
         face.connection(

@@ -8,17 +8,28 @@ import Wire
 /// cursors [1, [[incarnation (16 bytes), number] …]]
 /// batch   [2, incarnation, after, through, [[number, payload (bytes)] …], closes]
 /// applied [3, incarnation, number, refused]        refused: the batch did not start at the cursor, which is `number`
+/// packed  [4, incarnation, after, [[series, device, property, type] …], block (bytes)]      a batch of readings
 /// ```
+///
+/// An incarnation that the stream was opened with stands as its place in that list (`names`), any other as its bytes.
 package enum LaneMessage: Sendable, Hashable {
   case cursors([Incarnation: UInt64])
   case batch(LaneBatch)
   case applied(Incarnation, number: UInt64, refused: Bool)
+  case readings(PackedReadings)
 
   /// Incarnations of one lane that a sink keeps a cursor for; a node that names more is refused.
   package static let maxIncarnations = 64
 
-  package func encode() -> Bytes {
+  package func encode(_ names: [Incarnation] = []) -> Bytes {
     var writer = CBORWriter()
+    func write(_ incarnation: Incarnation) {
+      if let place = names.firstIndex(of: incarnation) {
+        writer.uint(UInt64(place))
+      } else {
+        writer.byteString(incarnation.bytes)
+      }
+    }
     switch self {
     case .cursors(let cursors):
       writer.array(2)
@@ -26,13 +37,13 @@ package enum LaneMessage: Sendable, Hashable {
       writer.array(cursors.count)
       for (incarnation, number) in cursors.sorted(by: { $0.key.bytes.lexicographicallyPrecedes($1.key.bytes) }) {
         writer.array(2)
-        writer.byteString(incarnation.bytes)
+        write(incarnation)
         writer.uint(number)
       }
     case .batch(let batch):
       writer.array(6)
       writer.uint(2)
-      writer.byteString(batch.incarnation.bytes)
+      write(batch.incarnation)
       writer.uint(batch.after)
       writer.uint(batch.through)
       writer.array(batch.entries.count)
@@ -45,14 +56,28 @@ package enum LaneMessage: Sendable, Hashable {
     case .applied(let incarnation, let number, let refused):
       writer.array(4)
       writer.uint(3)
-      writer.byteString(incarnation.bytes)
+      write(incarnation)
       writer.uint(number)
       writer.bool(refused)
+    case .readings(let packed):
+      writer.array(5)
+      writer.uint(4)
+      write(packed.incarnation)
+      writer.uint(packed.after)
+      writer.array(packed.names.count)
+      for name in packed.names {
+        writer.array(4)
+        writer.uint(name.series)
+        writer.text(name.device)
+        writer.text(name.property)
+        writer.text(name.type)
+      }
+      writer.byteString(packed.block)
     }
     return writer.bytes
   }
 
-  package static func decode(_ bytes: Bytes) throws(SkerryError) -> LaneMessage {
+  package static func decode(_ bytes: Bytes, _ names: [Incarnation] = []) throws(SkerryError) -> LaneMessage {
     var reader = CBORReader(bytes)
     let count = try reader.array()
     let tag = try reader.uint()
@@ -66,12 +91,13 @@ package enum LaneMessage: Sendable, Hashable {
       var cursors: [Incarnation: UInt64] = [:]
       for _ in 0..<pairs {
         try reader.array(of: 2)
-        cursors[try incarnation(&reader)] = try reader.uint()
+        cursors[try incarnation(&reader, names)] = try reader.uint()
       }
       message = .cursors(cursors)
-    case (2, 6): message = .batch(try batch(&reader))
+    case (2, 6): message = .batch(try batch(&reader, names))
     case (3, 4):
-      message = .applied(try incarnation(&reader), number: try reader.uint(), refused: try reader.bool())
+      message = .applied(try incarnation(&reader, names), number: try reader.uint(), refused: try reader.bool())
+    case (4, 5): message = .readings(try packed(&reader, names))
     default:
       throw SkerryError(.protocolViolation, "lane message \(tag) with \(count) elements is not known here")
     }
@@ -79,8 +105,26 @@ package enum LaneMessage: Sendable, Hashable {
     return message
   }
 
-  private static func batch(_ reader: inout CBORReader) throws(SkerryError) -> LaneBatch {
-    let id = try incarnation(&reader)
+  private static func packed(_ reader: inout CBORReader, _ names: [Incarnation]) throws(SkerryError) -> PackedReadings {
+    let id = try incarnation(&reader, names)
+    let after = try reader.uint()
+    let count = try reader.array()
+    guard count <= ReadingBlock.maxRows else {
+      throw SkerryError(
+        .protocolViolation, "\(count) series are named at once; at most \(ReadingBlock.maxRows) are taken")
+    }
+    var series: [SeriesName] = []
+    for _ in 0..<count {
+      try reader.array(of: 4)
+      series.append(
+        SeriesName(
+          series: try reader.uint(), device: try reader.text(), property: try reader.text(), type: try reader.text()))
+    }
+    return PackedReadings(incarnation: id, after: after, names: series, block: try reader.byteString())
+  }
+
+  private static func batch(_ reader: inout CBORReader, _ names: [Incarnation]) throws(SkerryError) -> LaneBatch {
+    let id = try incarnation(&reader, names)
     let after = try reader.uint()
     let through = try reader.uint()
     let count = try reader.array()
@@ -102,7 +146,16 @@ package enum LaneMessage: Sendable, Hashable {
     return LaneBatch(incarnation: id, after: after, through: through, entries: entries, closes: try reader.bool())
   }
 
-  private static func incarnation(_ reader: inout CBORReader) throws(SkerryError) -> Incarnation {
+  private static func incarnation(
+    _ reader: inout CBORReader, _ names: [Incarnation]
+  ) throws(SkerryError) -> Incarnation {
+    if reader.next == .uint {
+      let place = try reader.uint()
+      guard place < UInt64(names.count) else {
+        throw SkerryError(.protocolViolation, "incarnation \(place) of \(names.count) that the stream was opened with")
+      }
+      return names[Int(place)]
+    }
     guard let id = Incarnation(try reader.byteString()) else {
       throw SkerryError(.protocolViolation, "an incarnation is 16 bytes")
     }
@@ -110,10 +163,11 @@ package enum LaneMessage: Sendable, Hashable {
   }
 }
 
-/// The payload of a status or events lane entry: a map with `k`, the kind of intent.
+/// The payload of a status or events lane entry: a map with `k`, the kind of intent; of a status, which is frequent, an
+/// array. Either may be packed (`Packing`).
 ///
 /// ```
-/// status  {"k": "status", "key": log key, "uid": uid, "f": {status fields}}
+/// status  [log key, uid, {status fields}]           the uid as its 16 bytes where it is a UUID, else as text
 /// gone    {"k": "gone", "key": log key, "uid": uid}
 /// event   {"k": "event", "ns": namespace, "o": event object}
 /// dropped {"k": "dropped", "from": number, "to": number, "n": count}     what a bound of the node let go
@@ -125,9 +179,14 @@ package enum LanePayload: Sendable, Hashable {
   case dropped(from: UInt64, to: UInt64, count: UInt64)
 
   package func encode() -> Bytes {
+    if case .dropped = self { return plain }
+    return Packing.pack(plain)
+  }
+
+  /// The entry as CBOR, not packed.
+  package var plain: Bytes {
     switch self {
-    case .status(let key, let uid, let fields):
-      CBOR.encode(["k": "status", "key": .string(key), "uid": .string(uid), "f": fields])
+    case .status(let key, let uid, let fields): Self.status(key, uid, fields)
     case .gone(let key, let uid): CBOR.encode(["k": "gone", "key": .string(key), "uid": .string(uid)])
     case .event(let namespace, let object):
       CBOR.encode(["k": "event", "ns": .string(namespace), "o": object])
@@ -139,12 +198,37 @@ package enum LanePayload: Sendable, Hashable {
     }
   }
 
-  package static func decode(_ bytes: Bytes) throws(SkerryError) -> LanePayload {
+  private static func status(_ key: String, _ uid: String, _ fields: Value) -> Bytes {
+    var writer = CBORWriter()
+    writer.array(3)
+    writer.text(key)
+    if let bytes = UUIDText.bytes(uid) { writer.byteString(bytes) } else { writer.text(uid) }
+    writer.value(fields)
+    return writer.bytes
+  }
+
+  package static func decode(_ item: Bytes) throws(SkerryError) -> LanePayload {
+    let bytes = try Packing.unpack(item)
+    if let first = bytes.first, first & 0xe0 == 0x80 {
+      var reader = CBORReader(bytes)
+      try reader.array(of: 3)
+      let key = try reader.text()
+      let uid: String
+      if reader.next == .bytes {
+        guard let text = UUIDText.text(try reader.byteString()) else {
+          throw SkerryError(.invalidArgument, "a uid of bytes has 16 of them")
+        }
+        uid = text
+      } else {
+        uid = try reader.text()
+      }
+      let fields = try reader.value()
+      try reader.finish()
+      return .status(key: key, uid: uid, fields: fields)
+    }
     let value = try CBOR.decode(bytes)
     func number(_ key: String) -> UInt64 { UInt64(clamping: value[key].int ?? 0) }
     switch value["k"].string {
-    case "status":
-      return .status(key: value["key"].string ?? "", uid: value["uid"].string ?? "", fields: value["f"])
     case "gone": return .gone(key: value["key"].string ?? "", uid: value["uid"].string ?? "")
     case "event": return .event(namespace: value["ns"].string ?? "", object: value["o"])
     case "dropped": return .dropped(from: number("from"), to: number("to"), count: number("n"))
@@ -153,44 +237,25 @@ package enum LanePayload: Sendable, Hashable {
   }
 }
 
-/// One device reading on its way up: `[number, device "namespace/name", property, type, value, quality, time ms]`.
-package struct Reading: Sendable, Hashable {
-  package var number: UInt64
-  package var device: String
-  package var property: String
-  /// `INT`, `FLOAT`, `BOOLEAN`, `STRING` …: the DeviceModel's type.
-  package var type: String
-  /// The value as text, as KubeEdge's twins carry it.
-  package var value: String
-  /// `Good`, or the reason why it is not.
-  package var quality: String
-  /// Acquisition, milliseconds since 1970 by the node's clock.
-  package var time: Int64
-  package init(
-    number: UInt64, device: String, property: String, type: String, value: String, quality: String, time: Int64
-  ) {
-    self.number = number
-    self.device = device
-    self.property = property
-    self.type = type
-    self.value = value
-    self.quality = quality
-    self.time = time
+/// UUIDs as 16 bytes. Only the canonical spelling, in lower case, has them: so that the text comes back as it was.
+package enum UUIDText {
+  private static let dashes: Set<Int> = [8, 13, 18, 23]
+
+  package static func bytes(_ text: String) -> Bytes? {
+    let ascii = Array(text.utf8)
+    guard ascii.count == 36, dashes.allSatisfy({ ascii[$0] == UInt8(ascii: "-") }) else { return nil }
+    let hex = String(decoding: ascii.filter { $0 != UInt8(ascii: "-") }, as: UTF8.self)
+    guard let bytes = Bytes(hex: hex), bytes.count == 16, self.text(bytes) == text else { return nil }
+    return bytes
   }
 
-  package var encoded: Value {
-    [
-      .int(Int64(clamping: number)), .string(device), .string(property), .string(type), .string(value),
-      .string(quality), .int(time),
-    ]
-  }
-
-  package init?(_ value: Value) {
-    guard let fields = value.array, fields.count == 7, let number = fields[0].int, number >= 0,
-      let device = fields[1].string, let property = fields[2].string, let type = fields[3].string,
-      let text = fields[4].string, let quality = fields[5].string, let time = fields[6].int
-    else { return nil }
-    self.init(
-      number: UInt64(number), device: device, property: property, type: type, value: text, quality: quality, time: time)
+  package static func text(_ bytes: Bytes) -> String? {
+    guard bytes.count == 16 else { return nil }
+    var text = ""
+    for (index, character) in bytes.hex.enumerated() {
+      if [8, 12, 16, 20].contains(index) { text.append("-") }
+      text.append(character)
+    }
+    return text
   }
 }

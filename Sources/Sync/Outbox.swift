@@ -38,9 +38,15 @@ package struct LaneBatch: Sendable, Hashable {
   package var after: UInt64
   package var through: UInt64
   package var entries: [LaneEntry]
+  /// Of the readings lane, where they travel packed: an entry each.
+  package var readings: [Reading]
   /// No entry of this incarnation will follow: the sink may close its cursor.
   package var closes: Bool
-  package init(incarnation: Incarnation, after: UInt64, through: UInt64, entries: [LaneEntry], closes: Bool = false) {
+  package init(
+    incarnation: Incarnation, after: UInt64, through: UInt64, entries: [LaneEntry] = [], readings: [Reading] = [],
+    closes: Bool = false
+  ) {
+    self.readings = readings
     self.incarnation = incarnation
     self.after = after
     self.through = through

@@ -116,6 +116,9 @@ package struct SliceIndex: Sendable {
     return Set(changes.map(\.node))
   }
 
+  /// An entry of the log that changes no slice: the index only moves on.
+  package mutating func pass(position: UInt64) { self.position = max(self.position, position) }
+
   /// The keys that a node may see now, sorted.
   package func keys(of node: String) -> [String] {
     (reasons[node] ?? [:]).keys.filter { present.contains($0) }.sorted()
@@ -267,6 +270,13 @@ package struct SliceDigest: Sendable, Hashable {
     take(0xff)
     for shift in stride(from: 56, through: 0, by: -8) { take(UInt8(truncatingIfNeeded: revision >> UInt64(shift))) }
     return (mix(a), mix(b))
+  }
+
+  /// FNV-1a with the first offset over bytes, mixed as above.
+  static func mixedHash(_ bytes: Bytes) -> UInt64 {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    return mix(hash)
   }
 
   private static func mix(_ value: UInt64) -> UInt64 {

@@ -34,6 +34,11 @@ package enum SliceEntry: Sendable, Hashable {
   case put(SliceObject)
   /// The object was deleted or is no longer the node's business.
   case drop(key: String)
+  /// Only the status changed, by what the node itself told: it is as the node makes it of what it told, if `check` says so.
+  case told(key: String, statusRevision: UInt64, check: UInt32)
+
+  /// Tells a status' bytes from others: the upper half of the mixed 64-bit FNV-1a of the digest.
+  package static func check(_ status: Bytes) -> UInt32 { UInt32(SliceDigest.mixedHash(status) >> 32) }
 }
 
 /// A message of the slice stream, hub to node. Drawn in proto-spec/sync.md; an array whose first element tells which.
@@ -46,8 +51,9 @@ package enum SliceEntry: Sendable, Hashable {
 /// end       [5, position]                                  drop what the snapshot did not name
 /// position  [6, position, [entry …]]                       everything that one or more changes did, to be applied at once
 /// inventory [7]                                            the node is to send what it holds, then an empty message
-/// object  = [key, body, status or null, meta, body revision, status revision, create revision, sealed]
-/// entry   = object or key
+/// object  = [key, body, status or null, meta, body revision, status revision, create revision, sealed], or a byte
+///           string with that array packed (`Packing`), never of what is sealed
+/// entry   = object, or key: dropped, or [key, status revision, check]: the status that the node told
 /// ```
 package enum SliceMessage: Sendable, Hashable {
   case resume(log: Bytes, epoch: UInt64, position: UInt64)
@@ -98,6 +104,11 @@ package enum SliceMessage: Sendable, Hashable {
         switch entry {
         case .put(let object): Self.write(object, to: &writer)
         case .drop(let key): writer.text(key)
+        case .told(let key, let revision, let check):
+          writer.array(3)
+          writer.text(key)
+          writer.uint(revision)
+          writer.uint(UInt64(check))
         }
       }
     case .inventory:
@@ -131,11 +142,7 @@ package enum SliceMessage: Sendable, Hashable {
       var list: [SliceEntry] = []
       list.reserveCapacity(entries)
       for _ in 0..<entries {
-        if reader.next == .text {
-          list.append(.drop(key: try reader.text()))
-        } else {
-          list.append(.put(try read(&reader)))
-        }
+        list.append(try entry(&reader))
       }
       message = .position(position, list)
     default: message = .inventory
@@ -144,7 +151,30 @@ package enum SliceMessage: Sendable, Hashable {
     return message
   }
 
+  private static func entry(_ reader: inout CBORReader) throws(SkerryError) -> SliceEntry {
+    switch reader.next {
+    case .text: return .drop(key: try reader.text())
+    case .bytes: return .put(try read(&reader))
+    default:
+      let count = try reader.array()
+      if count == 8 { return .put(try fields(&reader)) }
+      guard count == 3 else { throw SkerryError(.protocolViolation, "a slice entry of \(count) elements") }
+      return .told(
+        key: try reader.text(), statusRevision: try reader.uint(),
+        check: UInt32(try reader.uint(upTo: UInt64(UInt32.max))))
+    }
+  }
+
+  /// What is secret stays as it is: how well it packs would tell of it.
   private static func write(_ object: SliceObject, to writer: inout CBORWriter) {
+    guard !object.sealed else { return writePlain(object, to: &writer) }
+    var plain = CBORWriter()
+    writePlain(object, to: &plain)
+    let packed = Packing.pack(plain.bytes)
+    if packed.count + 3 < plain.bytes.count { writer.byteString(packed) } else { writer.raw(plain.bytes) }
+  }
+
+  private static func writePlain(_ object: SliceObject, to writer: inout CBORWriter) {
     writer.array(8)
     writer.text(object.key)
     writer.byteString(object.body)
@@ -157,7 +187,19 @@ package enum SliceMessage: Sendable, Hashable {
   }
 
   private static func read(_ reader: inout CBORReader) throws(SkerryError) -> SliceObject {
-    try reader.array(of: 8)
+    guard reader.next == .bytes else {
+      try reader.array(of: 8)
+      return try fields(&reader)
+    }
+    var inner = CBORReader(try Packing.unpack(try reader.byteString()))
+    try inner.array(of: 8)
+    let object = try fields(&inner)
+    try inner.finish()
+    guard !object.sealed else { throw SkerryError(.protocolViolation, "\(object.key) is sealed and was packed") }
+    return object
+  }
+
+  private static func fields(_ reader: inout CBORReader) throws(SkerryError) -> SliceObject {
     let key = try reader.text()
     let body = try reader.byteString()
     let status: Bytes? = reader.null() ? nil : try reader.byteString()

@@ -18,6 +18,8 @@ import Wire
   package static let linger: Duration = .seconds(2)
   /// How long one waits that does so since its peer was not heard.
   package static let lastWords: Duration = .milliseconds(50)
+  /// What a node and its hub set `gather` to.
+  package static let linkGather: Duration = .milliseconds(10)
 
   private let connection: any ByteStream
   /// Where the session's time comes from.
@@ -28,6 +30,8 @@ import Wire
 
   private var streams: [UInt32: SessionStream] = [:]
   private var timer: TimerID?
+  private var budgetTimer: TimerID?
+  private var gathering: TimerID?
   private var depth = 0
   private var flushIsDue = false
   private var isOver = false
@@ -39,6 +43,12 @@ import Wire
 
   /// What the peer's role said of itself in the handshake; null before.
   package private(set) var peerHello: Value = .null
+  /// How often this peer pings, set before it is let in; nil: as the configuration says. Accepting side.
+  package var pingInterval: Duration?
+  /// Over what time this peer spreads its first retry; nil: as the configuration says. Accepting side.
+  package var ownSpread: Duration?
+  /// How long frames of classes below control wait for others: for links where each packet costs.
+  package var gather: Duration = .zero
   package private(set) var bytesSent: UInt64 = 0
   package private(set) var bytesReceived: UInt64 = 0
 
@@ -58,6 +68,8 @@ import Wire
   package var pingPosition: @LoopActor () -> UInt64 = { 0 }
   /// A ping was not answered within an interval: dial a second connection beside this one.
   package var onMissedAnswer: (@LoopActor () -> Void)?
+  /// Frames left or came: `sent` and `received` have changed.
+  package var onTraffic: (@LoopActor () -> Void)?
   /// The peer takes no new streams; what runs goes on.
   package var onGoAway: (@LoopActor (GoAway) -> Void)?
 
@@ -85,10 +97,26 @@ import Wire
     machine.peerTime > 0
       ? WallTime(nanoseconds: machine.peerTime.multipliedReportingOverflow(by: 1_000_000).partialValue) : nil
   }
+  /// A ping of ours is under way.
+  package var awaitsAnswer: Bool { machine.asked != nil }
+  /// The peer's GOAWAY, if it said one.
+  package var peerGoAway: GoAway? { machine.peerGoAway }
   /// Names the session in the logs of both sides; empty before the handshake.
   package var sessionID: String { machine.sessionID }
   /// Over what time the accepting side wants retries after a lost connection spread.
   package var reconnectSpread: Duration { machine.reconnectSpread }
+  /// Bytes of frames that left and came, by class, without what TLS adds.
+  package var sent: TrafficCount { machine.scheduler.sent }
+  package var received: TrafficCount { machine.received }
+  /// How often the connecting side pings.
+  package var interval: Duration { machine.interval }
+
+  /// Keeps what this side sends to these rates from now on.
+  package func limit(_ rates: LinkBudget.Rates) {
+    machine.limit(rates, at: clock.now)
+    scheduleFlush()
+  }
+
   /// What waits here and in the connection.
   package var pendingBytes: Int {
     connection.pendingWriteBytes + machine.scheduler.messageBytes + machine.scheduler.controlBytes
@@ -217,7 +245,9 @@ import Wire
         if !isAnswer { machine.answerPing(position: pingPosition()) }
       case .missedAnswer: onMissedAnswer?()
       case .goAway(let goAway): onGoAway?(goAway)
-      case .close(let error): closed(error)
+      case .close(let error):
+        onTraffic?()
+        closed(error)
       }
     }
   }
@@ -225,7 +255,9 @@ import Wire
   private func answer(_ peer: Hello) {
     switch onHello?(peer.hello) ?? .success(hello) {
     case .success(let own):
-      perform(machine.accept(peer, hello: own, session: random.bytes(8).hex, at: moment))
+      perform(
+        machine.accept(
+          peer, hello: own, session: random.bytes(8).hex, ping: pingInterval, spread: ownSpread, at: moment))
     case .failure(let error):
       perform(
         machine.close(
@@ -276,6 +308,7 @@ import Wire
     onPing = nil
     onMissedAnswer = nil
     onGoAway = nil
+    onTraffic = nil
     pingPosition = { 0 }
   }
 
@@ -303,7 +336,17 @@ import Wire
 
   // MARK: writing
 
+  /// What nobody waits for is held for a moment, so that more of it leaves in one record and one packet.
   private func scheduleFlush() {
+    guard gather > .zero, !machine.scheduler.hasUrgent else { return flushSoon() }
+    guard !flushIsDue, gathering == nil, !isOver else { return }
+    gathering = clock.schedule(after: gather) { [weak self] in
+      self?.gathering = nil
+      self?.flush()
+    }
+  }
+
+  private func flushSoon() {
     guard !flushIsDue, !isOver else { return }
     flushIsDue = true
     clock.schedule(after: .zero) { [weak self] in
@@ -319,21 +362,34 @@ import Wire
     connection.finishWriting()
   }
 
+  /// What the budget holds back leaves when it may.
+  private func wakeForBudget() {
+    guard budgetTimer == nil, let held = machine.scheduler.heldUntil else { return }
+    budgetTimer = clock.schedule(after: max(held - clock.now, .milliseconds(1))) { [weak self] in
+      guard let self else { return }
+      self.budgetTimer = nil
+      self.flush()
+    }
+  }
+
   private func flush() {
     guard !isOver else { return }
     depth += 1
     defer { depth -= 1 }
     var writes = 0
+    machine.refill(at: clock.now)
     while connection.pendingWriteBytes < Self.connectionBytes {
       let (bytes, actions) = machine.nextWrite()
       perform(actions)
       guard !bytes.isEmpty else {
+        if writes > 0 { onTraffic?() }
+        wakeForBudget()
         return finishIfClosed()
       }
       bytesSent += UInt64(bytes.count)
       connection.write(bytes)
       writes += 1
-      if writes == Self.writesPerTurn { return scheduleFlush() }
+      if writes == Self.writesPerTurn { return flushSoon() }
     }
   }
 }
@@ -342,6 +398,7 @@ extension Session: ByteStreamDelegate {
   package func stream(_ stream: any ByteStream, received bytes: UnsafeRawBufferPointer) {
     bytesReceived += UInt64(bytes.count)
     act { session in session.machine.receive(bytes, at: session.clock.now) }
+    onTraffic?()
   }
 
   package func streamDidDrain(_ stream: any ByteStream) { flush() }

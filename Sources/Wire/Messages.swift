@@ -16,10 +16,12 @@ package struct Hello: Sendable, Hashable {
   package var hello: Value
 
   package var encoded: Bytes {
-    CBOR.encode([
+    var message: Value = [
       "v": .array(versions.map { .int($0) }), "f": .array(features.map { .string($0) }), "agent": .string(agent),
-      "time": .int(time), "credit": .int(Int64(limits.credit)), "limits": limits.value, "hello": hello,
-    ])
+      "time": .int(time), "hello": hello,
+    ]
+    limits.write(to: &message)
+    return CBOR.encode(message)
   }
 
   package init(
@@ -61,11 +63,13 @@ package struct Welcome: Sendable, Hashable {
   package var hello: Value
 
   package var encoded: Bytes {
-    CBOR.encode([
+    var message: Value = [
       "v": .int(version), "f": .array(features.map { .string($0) }), "agent": .string(agent), "time": .int(time),
-      "credit": .int(Int64(limits.credit)), "limits": limits.value, "ping": .int(ping.milliseconds),
-      "spread": .int(spread.milliseconds), "session": .string(session), "hello": hello,
-    ])
+      "ping": .int(ping.milliseconds), "spread": .int(spread.milliseconds), "session": .string(session),
+      "hello": hello,
+    ]
+    limits.write(to: &message)
+    return CBOR.encode(message)
   }
 
   package init(
@@ -113,7 +117,15 @@ package struct PeerLimits: Sendable, Hashable {
     credit = limits.initialCredit
   }
 
-  var value: Value { ["message": .int(Int64(message)), "streams": .int(Int64(streams))] }
+  /// What is as it is by default is left out.
+  func write(to value: inout Value) {
+    let standard = PeerLimits(WireLimits())
+    if credit != standard.credit { value["credit"] = .int(Int64(credit)) }
+    var limits: Value = [:]
+    if message != standard.message { limits["message"] = .int(Int64(message)) }
+    if streams != standard.streams { limits["streams"] = .int(Int64(streams)) }
+    if limits != [:] { value["limits"] = limits }
+  }
 
   init(_ value: Value, _ name: String) throws(SkerryError) {
     let limits = value["limits"]

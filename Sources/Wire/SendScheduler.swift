@@ -101,8 +101,26 @@ package struct SendScheduler: Sendable {
   /// Bytes of messages that wait, all streams together.
   package private(set) var messageBytes = 0
   private var wantSession: Set<UInt32> = []
+  /// What holds frames back so that the link keeps to what its operator allows.
+  package var budget: LinkBudget?
+  /// Bytes of frames that left, by class; what belongs to no stream is control.
+  package private(set) var sent: TrafficCount
 
-  package init(limits: WireLimits) { self.limits = limits }
+  /// `sent` is what left before.
+  package init(limits: WireLimits, sent: TrafficCount = TrafficCount()) {
+    self.limits = limits
+    self.sent = sent
+  }
+
+  /// When the budget lets something leave that waits; nil if nothing is held back.
+  package var heldUntil: Instant? {
+    guard let budget else { return nil }
+    let waiting = Priority.allCases.filter { !turns[Int($0.rawValue)].isEmpty && !budget.allows($0) }
+    return waiting.map { budget.next($0) }.min()
+  }
+
+  /// Something waits that somebody else waits for: connection-level frames, OPENs, the control class.
+  package var hasUrgent: Bool { !control.isEmpty || !opens.isEmpty || !turns[Int(Priority.control.rawValue)].isEmpty }
 
   /// Nothing could leave now, whether or not messages wait for credit.
   package var isIdle: Bool { control.isEmpty && opens.isEmpty && turns.allSatisfy(\.isEmpty) }
@@ -185,6 +203,7 @@ package struct SendScheduler: Sendable {
     while let frame = control.first, out.count + frame.count <= WireLimits.frameBytes {
       if out.isEmpty { out = frame } else { out.append(contentsOf: frame) }
       controlBytes -= frame.count
+      count(frame.count, .control)
       control.removeFirst()
     }
     guard control.isEmpty else { return out }
@@ -194,7 +213,7 @@ package struct SendScheduler: Sendable {
       schedule(stream)
     }
     for turn in turns.indices {
-      while let stream = turns[turn].first {
+      while let stream = turns[turn].first, budget?.allows(lanes[stream]?.priority ?? .control) != false {
         guard takeFrame(of: stream, into: &out, &events) else { return out }
         turns[turn].removeFirst()
         lanes[stream]?.scheduled = false
@@ -206,6 +225,11 @@ package struct SendScheduler: Sendable {
       wantSession = []
     }
     return out
+  }
+
+  private mutating func count(_ bytes: Int, _ priority: Priority) {
+    sent[priority] += UInt64(bytes)
+    budget?.spend(bytes, priority)
   }
 
   /// One frame of the stream; false if it does not fit any more.
@@ -224,6 +248,7 @@ package struct SendScheduler: Sendable {
     if count < left { flags.insert(.more) }
     if out.isEmpty { out.reserveCapacity(min(messageBytes + 64, WireLimits.frameBytes)) }
     Frame.appendHeader(item.type, flags: flags, stream: stream, payloadCount: count, to: &out)
+    self.count(WireLimits.headerBytes + count, lanes[stream]?.priority ?? .control)
     item.message.append(item.sent..<(item.sent + count), to: &out)
     lanes[stream]?.isKnownToPeer = true
     lanes[stream]?.bytes -= count

@@ -12,7 +12,7 @@ package struct SessionConfiguration: Sendable {
   /// Accepting side: how often the peer pings. Nothing heard for three intervals means dead, on both sides.
   package var pingInterval: Duration = .seconds(15)
   /// Accepting side: over what time the peer spreads its first retry after a lost connection.
-  package var reconnectSpread: Duration = .seconds(5)
+  package var reconnectSpread: Duration = .seconds(2)
   package var agent = "skerry"
   package var features: [String] = []
   package init() {}
@@ -94,12 +94,16 @@ package struct SessionMachine: Sendable {
 
   /// When something was last heard from the peer.
   package internal(set) var lastHeard: Instant
-  var interval: Duration
+  package internal(set) var interval: Duration
   var nextPing: Instant
-  var awaitsAnswer = false
-  var missed = 0
   /// The accepting side's wall clock as its answer told it, milliseconds since 1970; 0 before, and on that side itself.
   package internal(set) var peerTime: Int64 = 0
+  /// When the ping under way was sent; nil once it is answered.
+  package internal(set) var asked: Instant?
+  /// `missedAnswer` was told of it.
+  var toldMissed = false
+  /// Bytes of frames that came, by class.
+  package internal(set) var received = TrafficCount()
   let started: Instant
 
   var actions: [SessionAction] = []
@@ -143,13 +147,17 @@ package struct SessionMachine: Sendable {
   }
 
   /// Accepting side, after `.hello`: lets the peer in.
-  package mutating func accept(_ peer: Hello, hello: Value, session: String, at moment: Moment) -> [SessionAction] {
+  /// `ping` and `spread` are what this peer is told, if not what everybody is.
+  package mutating func accept(
+    _ peer: Hello, hello: Value, session: String, ping: Duration? = nil, spread: Duration? = nil, at moment: Moment
+  ) -> [SessionAction] {
     guard phase == .waiting, role == .server else { return [] }
+    interval = ping ?? configuration.pingInterval
     let common = peer.features.filter(configuration.features.contains)
     let welcome = Welcome(
       version: 1, features: common, agent: configuration.agent, time: moment.wall.milliseconds,
-      limits: PeerLimits(limits), ping: configuration.pingInterval, spread: configuration.reconnectSpread,
-      session: session, hello: hello)
+      limits: PeerLimits(limits), ping: interval, spread: spread ?? configuration.reconnectSpread, session: session,
+      hello: hello)
     let frame = Frame(.welcome, payload: welcome.encoded)
     peerLimits = peer.limits
     features = Set(common)
@@ -189,12 +197,21 @@ package struct SessionMachine: Sendable {
       actions.append(.broken(stream: id, lost))
     }
     streams = [:]
-    scheduler = SendScheduler(limits: limits)
+    let sent = scheduler.sent
+    scheduler = SendScheduler(limits: limits, sent: sent)
     if let goAway, spoken { scheduler.control(Frame(.goAway, payload: goAway.encoded)) }
     actions.append(.close(error))
   }
 
   // MARK: sending
+
+  /// Keeps what this side sends to these rates.
+  package mutating func limit(_ rates: LinkBudget.Rates, at now: Instant) {
+    scheduler.budget = rates.isUnlimited ? nil : LinkBudget(rates, now: now)
+  }
+
+  /// Time has passed for the budget; before `nextWrite`.
+  package mutating func refill(at now: Instant) { scheduler.budget?.refill(now) }
 
   /// The next bytes to write; empty when nothing can leave now.
   package mutating func nextWrite() -> (bytes: Bytes, actions: [SessionAction]) {
@@ -218,7 +235,7 @@ package struct SessionMachine: Sendable {
   package var deadline: Instant {
     switch phase {
     case .new, .waiting: started + limits.helloTimeout
-    case .ready: role == .client ? min(nextPing, lastHeard + interval * 3) : lastHeard + interval * 3
+    case .ready: min(lastHeard + interval * 3, nextPingOrAnswer)
     case .closed: Instant(nanoseconds: .max)
     }
   }
@@ -237,19 +254,29 @@ package struct SessionMachine: Sendable {
         end(
           GoAway(reason: GoAway.timeout, message: "nothing heard for \(interval * 3)"),
           SkerryError(.timeout, "nothing was heard from the peer for \(interval * 3)"))
-      } else if role == .client, now >= nextPing {
-        ping(at: now, position)
+      } else if role == .client {
+        if let asked, !toldMissed, now - asked >= answerTime {
+          toldMissed = true
+          actions.append(.missedAnswer)
+        }
+        if now >= nextPing { ping(at: now, position) }
       }
     }
     return taken()
   }
 
+  /// How long an answer may take before it counts as missed: a third of the interval, so that a second connection is
+  /// there long before the peer counts as dead.
+  package var answerTime: Duration { interval / 3 }
+
+  private var nextPingOrAnswer: Instant {
+    guard role == .client else { return Instant(nanoseconds: .max) }
+    guard let asked, !toldMissed else { return nextPing }
+    return min(nextPing, asked + answerTime)
+  }
+
   private mutating func ping(at now: Instant, _ position: UInt64) {
-    if awaitsAnswer {
-      missed += 1
-      if missed == 1 { actions.append(.missedAnswer) }
-    }
-    awaitsAnswer = true
+    if asked == nil { asked = now }
     nextPing = now + interval
     sendPing([], position)
   }

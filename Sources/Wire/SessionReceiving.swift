@@ -35,6 +35,8 @@ extension SessionMachine {
       if frame.flags.contains(.ignorable) { return }
       throw violation("frame type \(frame.type.rawValue) is unknown and not marked ignorable")
     }
+    received[frame.stream == 0 ? .control : streams[frame.stream]?.priority ?? .control] +=
+      UInt64(WireLimits.headerBytes + frame.payload.count)
     guard frame.type.belongsToConnection == (frame.stream == 0) else {
       throw violation("frame type \(frame.type.rawValue) on stream \(frame.stream)")
     }
@@ -96,8 +98,8 @@ extension SessionMachine {
     let isAnswer = frame.flags.contains(.reply)
     guard isAnswer == (role == .client) else { throw violation("only the connecting side pings") }
     if isAnswer {
-      awaitsAnswer = false
-      missed = 0
+      asked = nil
+      toldMissed = false
     } else {
       try checkControlQueue()
     }

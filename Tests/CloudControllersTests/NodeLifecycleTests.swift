@@ -4,10 +4,12 @@ import CloudControllers
 import ObjectModel
 import Testing
 
-private func node(_ conditions: [Value], taints: [Taint] = [], unschedulable: Bool = false) -> NodeState {
+private func node(
+  _ conditions: [Value], taints: [Taint] = [], unschedulable: Bool = false, group: String = ""
+) -> NodeState {
   NodeState(
     Object([
-      "metadata": ["name": "n1", "uid": "u1"],
+      "metadata": ["name": "n1", "uid": "u1", "labels": ["skerry.io/group": .string(group)]],
       "spec": ["taints": .array(taints.map(\.object)), "unschedulable": .bool(unschedulable)],
       "status": ["conditions": .array(conditions)],
     ]), revision: 7)
@@ -20,24 +22,60 @@ private func condition(_ type: String, _ status: String) -> Value {
 private let start = Instant(nanoseconds: 1_000_000_000_000)
 
 private func decide(
-  _ node: NodeState, heard: Int64? = nil, seen: Int64 = 0, at seconds: Int64, mayEvict: Bool = true
+  _ node: NodeState, heard: Int64? = nil, interval: Duration? = nil, seen: Int64 = 0, at seconds: Int64,
+  mayEvict: Bool = true, settings: NodeLifecycleDecision.Settings = .init()
 ) -> NodeLifecycleDecision {
   NodeLifecycleDecision(
     .init(
-      node: node, lastHeard: heard.map { start + .seconds($0) }, firstSeen: start + .seconds(seen),
-      now: start + .seconds(seconds), wall: now, mayEvict: mayEvict))
+      node: node, lastHeard: heard.map { start + .seconds($0) }, interval: interval,
+      firstSeen: start + .seconds(seen), now: start + .seconds(seconds), wall: now, mayEvict: mayEvict),
+    settings: settings)
 }
 
 @Suite struct NodeLifecycleTests {
   @Test func aNodeHasItsWholeGraceFromWhenItWasFirstSeen() {
     let node = node([condition("Ready", "True")])
-    #expect(decide(node, seen: 0, at: 39).conditions == nil)
-    #expect(decide(node, seen: 0, at: 39).again == .seconds(1))
-    #expect(decide(node, seen: 0, at: 40).conditions != nil)
+    #expect(decide(node, seen: 0, at: 44).conditions == nil)
+    #expect(decide(node, seen: 0, at: 44).again == .seconds(1))
+    #expect(decide(node, seen: 0, at: 45).conditions != nil)
     // Heard before this process saw it: the later of the two counts.
-    #expect(decide(node, heard: -100, seen: 0, at: 39).conditions == nil)
-    #expect(decide(node, heard: 100, seen: 0, at: 139).conditions == nil)
-    #expect(decide(node, heard: 100, seen: 0, at: 140).conditions != nil)
+    #expect(decide(node, heard: -100, seen: 0, at: 44).conditions == nil)
+    #expect(decide(node, heard: 100, seen: 0, at: 144).conditions == nil)
+    #expect(decide(node, heard: 100, seen: 0, at: 145).conditions != nil)
+  }
+
+  @Test func graceFollowsTheNodesPingsAndItsGroup() {
+    let plain = node([condition("Ready", "True")])
+    // A metered node says something each minute: three of its pings have to be missed.
+    #expect(decide(plain, heard: 0, interval: .seconds(60), at: 179).conditions == nil)
+    #expect(decide(plain, heard: 0, interval: .seconds(60), at: 180).conditions != nil)
+    #expect(decide(plain, heard: 0, interval: .seconds(1), at: 44).conditions == nil)
+    var settings = NodeLifecycleDecision.Settings()
+    var remote = NodeLifecycleDecision.Settings.Group()
+    remote.grace = .seconds(600)
+    settings.groups["remote"] = remote
+    let member = node([condition("Ready", "True")], group: "remote")
+    #expect(decide(member, at: 599, settings: settings).conditions == nil)
+    #expect(decide(member, at: 600, settings: settings).conditions != nil)
+    #expect(decide(plain, at: 45, settings: settings).conditions != nil)
+  }
+
+  @Test func aGroupsEvictionStandsInForDefaultTolerationsAlone() {
+    func toleration(_ seconds: Int64?) -> Toleration {
+      var value: Value = ["key": .string(Taint.unreachable), "operator": "Exists", "effect": "NoExecute"]
+      if let seconds { value["tolerationSeconds"] = .int(seconds) }
+      return Toleration(value)
+    }
+    let taints = [Taint(key: Taint.unreachable, effect: "NoExecute")]
+    func decide(_ seconds: Int64?, _ override: NodeLifecycleDecision.Settings.Eviction) -> EvictionDecision {
+      EvictionDecision(tolerations: [toleration(seconds)], taints: taints, override: override)
+    }
+    #expect(decide(300, .standard) == .leaves(after: .seconds(300)))
+    #expect(decide(300, .after(.seconds(20))) == .leaves(after: .seconds(20)))
+    #expect(decide(300, .never) == .stays)
+    // What a pod asked for itself stays.
+    #expect(decide(30, .never) == .leaves(after: .seconds(30)))
+    #expect(decide(nil, .after(.seconds(20))) == .stays)
   }
 
   @Test func silenceMakesEverythingItSaidUnknown() throws {

@@ -31,10 +31,10 @@ import Wire
   }
 
   /// Lets the sink's tasks run until it has answered so often.
-  @LoopActor private func answers(_ pipe: Pipe, _ count: Int) async throws -> [LaneMessage] {
+  @LoopActor private func answers(_ pipe: Pipe, _ count: Int, _ names: [Incarnation]) async throws -> [LaneMessage] {
     for _ in 0..<1000 where pipe.sent.count < count && pipe.failure == nil { await Task.yield() }
     defer { pipe.sent = [] }
-    return try pipe.sent.map { try LaneMessage.decode($0) }
+    return try pipe.sent.map { try LaneMessage.decode($0, names) }
   }
 
   @Test func duplicatesAndOldSessionsHaveNoEffect() async throws {
@@ -46,20 +46,20 @@ import Wire
         node: "n1", lane: .status, effect: effect, logger: Logger(label: "test"), applied: Counter())
       let old = Pipe()
       sink.attach(old, incarnations: [id])
-      #expect(try await answers(old, 1) == [.cursors([id: 0])])
+      #expect(try await answers(old, 1, [id]) == [.cursors([id: 0])])
       old.onMessage?(batch(id, 0, 2))
-      #expect(try await answers(old, 1) == [.applied(id, number: 2, refused: false)])
+      #expect(try await answers(old, 1, [id]) == [.applied(id, number: 2, refused: false)])
       let new = Pipe()
       sink.attach(new, incarnations: [id])
-      #expect(try await answers(new, 1) == [.cursors([id: 2])])
+      #expect(try await answers(new, 1, [id]) == [.cursors([id: 2])])
       new.onMessage?(batch(id, 2, 4))
-      #expect(try await answers(new, 1) == [.applied(id, number: 4, refused: false)])
+      #expect(try await answers(new, 1, [id]) == [.applied(id, number: 4, refused: false)])
       // The node repeats what it never heard an answer to, and leaves a gap.
       new.onMessage?(batch(id, 0, 2))
       new.onMessage?(batch(id, 2, 3))
       new.onMessage?(batch(id, 5, 6))
       #expect(
-        try await answers(new, 3) == [
+        try await answers(new, 3, [id]) == [
           .applied(id, number: 4, refused: false), .applied(id, number: 4, refused: false),
           .applied(id, number: 4, refused: true),
         ])
@@ -77,19 +77,19 @@ import Wire
         node: "n1", lane: .events, effect: effect, logger: Logger(label: "test"), applied: Counter())
       let (old, new, late) = (Pipe(), Pipe(), Pipe())
       sink.attach(old, incarnations: [id], session: 1)
-      _ = try await answers(old, 1)
+      _ = try await answers(old, 1, [id])
       let speaksStill = old.onMessage
       // One batch is being applied, one waits, when the newer session takes over.
       speaksStill?(batch(id, 0, 2))
       speaksStill?(batch(id, 2, 3))
       sink.attach(new, incarnations: [id], session: 2)
       #expect(old.failure?.reason == "Conflict" && old.onMessage == nil)
-      #expect(try await answers(new, 1) == [.cursors([id: 0])])
+      #expect(try await answers(new, 1, [id]) == [.cursors([id: 0])])
       new.onMessage?(batch(id, 0, 3))
       // It was told a cursor that moved meanwhile: it goes on from there.
-      #expect(try await answers(new, 1) == [.applied(id, number: 2, refused: true)])
+      #expect(try await answers(new, 1, [id]) == [.applied(id, number: 2, refused: true)])
       new.onMessage?(batch(id, 2, 3))
-      #expect(try await answers(new, 1) == [.applied(id, number: 3, refused: false)])
+      #expect(try await answers(new, 1, [id]) == [.applied(id, number: 3, refused: false)])
       #expect(effect.applied == [1, 2, 3])
       // A stream of the older session that is opened only now is refused.
       sink.attach(late, incarnations: [id], session: 1)
@@ -154,9 +154,9 @@ import Wire
         node: "n1", lane: .readings, effect: effect, logger: Logger(label: "test"), applied: Counter())
       let pipe = Pipe()
       sink.attach(pipe, incarnations: [id])
-      _ = try await answers(pipe, 1)
+      _ = try await answers(pipe, 1, [id])
       pipe.onMessage?(batch(id, 0, 2))
-      #expect(try await answers(pipe, 1) == [])
+      #expect(try await answers(pipe, 1, [id]) == [])
       #expect(pipe.failure?.reason == "ServiceUnavailable")
       #expect(effect.stored[id] == nil)
     }

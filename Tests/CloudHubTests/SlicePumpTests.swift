@@ -41,17 +41,21 @@ import Wire
 
   init() throws {
     _ = Loop.startShared()
-    hub = SliceHub(log: log, anchors: ["pods"], logger: Logger(label: "test"))
+    hub = SliceHub(log: log, anchors: ["pods", "devices"], bodyOnly: ["devices"], logger: Logger(label: "test"))
     try hub.start()
   }
 
-  func write(_ key: String, _ body: Value, node: String? = nil, references: [String] = []) async {
+  func write(
+    _ key: String, _ body: Value, status: Value? = nil, node: String? = nil, references: [String] = []
+  ) async {
     var meta = ObjectMeta()
     meta.node = node
     meta.references = references
     await append(
       Change(
-        key: key, guarding: .any, operation: .put(body: CBOR.encode(body), status: nil, meta: meta.encoded)))
+        key: key, guarding: .any,
+        operation: .put(
+          body: CBOR.encode(body), status: status.map { CBOR.encode($0) }, meta: meta.encoded)))
   }
 
   func delete(_ key: String) async { await append(Change(key: key, guarding: .any, operation: .delete)) }
@@ -78,6 +82,7 @@ import Wire
           switch entry {
           case .put(let object): "put \(object.key)"
           case .drop(let key): "drop \(key)"
+          case .told(let key, _, _): "told \(key)"
           }
         }.joined(separator: ", ")
       }
@@ -122,6 +127,63 @@ import Wire
       pipe.give(10)
       // The deletion is not merged with the re-creation.
       #expect(try keys(pipe.take()) == ["drop pods/a/p, put pods/a/p"])
+    }
+  }
+
+  /// What a node told of a status is not sent back: only that it counts, and how to tell it from others.
+  @Test func aStatusThatTheNodeToldIsOnlyNamed() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      await cloud.write("pods/a/p", ["y": 1], node: "n1")
+      let pipe = Pipe()
+      _ = cloud.hub.attach(node: "n1", pipe: pipe, cursor: cloud.log.tail, digest: [])
+      _ = try pipe.take()
+      let told: Value = ["phase": "Running"]
+      cloud.hub.nodeTells("n1", "pods/a/p")
+      await cloud.write("pods/a/p", ["y": 1], status: told, node: "n1")
+      let position = cloud.log.tail.position
+      #expect(
+        try pipe.take() == [
+          .position(
+            position,
+            [.told(key: "pods/a/p", statusRevision: position, check: SliceEntry.check(CBOR.encode(told)))])
+        ])
+      // Once a word; and what somebody else says is sent, as is a body that changed with it.
+      await cloud.write("pods/a/p", ["y": 1], status: ["phase": "Failed"], node: "n1")
+      #expect(try keys(pipe.take()) == ["put pods/a/p"])
+      cloud.hub.nodeTells("n1", "pods/a/p")
+      await cloud.write("pods/a/p", ["y": 2], status: told, node: "n1")
+      #expect(try keys(pipe.take()) == ["put pods/a/p"])
+      // A node that does not know what it told asks for all of it.
+      let before = cloud.log.tail
+      cloud.hub.nodeTells("n1", "pods/a/p")
+      let whole = Pipe()
+      await cloud.write("pods/a/p", ["y": 2], status: ["phase": "Pending"], node: "n1")
+      _ = cloud.hub.attach(node: "n1", pipe: whole, cursor: before, digest: [], whole: true)
+      #expect(try keys(whole.take()) == ["resume", "put pods/a/p"])
+    }
+  }
+
+  /// What a device reports came from its node: it does not travel back, nor is it in the slice.
+  @Test func statusesOfDevicesDoNotTravelDown() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      await cloud.write("devices/a/d", ["y": 1], status: ["twins": [1]], node: "n1")
+      let pipe = Pipe()
+      let pump = cloud.hub.attach(node: "n1", pipe: pipe, cursor: nil, digest: SliceDigest().bytes)
+      _ = try pipe.take()
+      pipe.onMessage?(SliceInventory.encode([]))
+      let messages = try pipe.take()
+      guard case .object(let object)? = messages.dropFirst().first else {
+        Issue.record("no object: \(messages)")
+        return
+      }
+      #expect(object.status == nil && object.revision == object.bodyRevision)
+      await cloud.write("devices/a/d", ["y": 1], status: ["twins": [2]], node: "n1")
+      #expect(try keys(pipe.take()) == [])
+      await cloud.write("devices/a/d", ["y": 2], status: ["twins": [2]], node: "n1")
+      #expect(try keys(pipe.take()) == ["put devices/a/d"])
+      #expect(pump.bookmark == cloud.log.tail.position)
     }
   }
 

@@ -3,6 +3,7 @@ import APIFace
 import Base
 import EventLoop
 import ObjectModel
+import Sync
 import Transport
 import Wire
 
@@ -17,7 +18,7 @@ import Wire
   private(set) var series: [String: [(value: String, quality: String)]] = [:]
   /// How far the pulls got, as the cloud's cursor would know.
   private(set) var position: (incarnation: String, through: Int64)?
-  private(set) var losses: [Value] = []
+  private(set) var losses: [LanePayload] = []
   /// A page did not follow the one before.
   private(set) var gaps: [String] = []
 
@@ -53,22 +54,33 @@ import Wire
       params["after"] = .int(position.through)
     }
     let stream = session.open(method: "readings.pull", params: params, priority: .telemetry)
+    var table = SeriesTable()
     stream.onMessage = { [weak self] message in
-      guard let self, let page = try? CBOR.decode(message) else { return }
-      take(page, session)
+      do throws(SkerryError) {
+        switch try LaneMessage.decode(message) {
+        case .readings(let packed): self?.take(try table.unpack(packed), session)
+        case .batch(let batch): self?.take(batch, session)
+        case .cursors, .applied: self?.gaps.append("no batch")
+        }
+      } catch {
+        self?.gaps.append("\(error)")
+      }
     }
   }
 
-  private func take(_ page: Value, _ session: Session) {
-    let (incarnation, after, through) = (page["i"].string ?? "", page["a"].int ?? -1, page["t"].int ?? -1)
+  private func take(_ batch: LaneBatch, _ session: Session) {
+    let (incarnation, after) = (batch.incarnation.description, Int64(batch.after))
+    let through = Int64(batch.through)
     if let position, position.incarnation == incarnation, position.through != after {
       gaps.append("after \(position.through) came \(after)")
     }
     if position?.incarnation != incarnation, after != 0 { gaps.append("\(incarnation) starts after \(after)") }
     position = (incarnation, through)
-    if !page["lost"].isNull { losses.append(page["lost"]) }
-    for row in page["r"].array ?? [] {
-      series[row[2].string ?? "", default: []].append((row[4].string ?? "", row[5].string ?? ""))
+    for entry in batch.entries {
+      if let lost = try? LanePayload.decode(entry.payload) { losses.append(lost) }
+    }
+    for reading in batch.readings {
+      series[reading.property, default: []].append((reading.value, reading.quality))
     }
     spawn {
       _ = try? await session.call(

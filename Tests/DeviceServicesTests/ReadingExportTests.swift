@@ -2,6 +2,7 @@ import Base
 import DeviceSDK
 import DeviceServices
 import EventLoop
+import Sync
 import Testing
 import Transport
 import Wire
@@ -21,8 +22,11 @@ import Wire
     return client
   }
 
-  @LoopActor private static func next(_ stream: SessionStream) async throws -> Value {
-    try CBOR.decode(try #require(try await stream.receive()))
+  /// The next batch as the readings lane carries it.
+  @LoopActor private static func next(_ stream: SessionStream) async throws -> PackedReadings {
+    let message = try LaneMessage.decode(try #require(try await stream.receive()))
+    guard case .readings(let packed) = message else { throw SkerryError(.protocolViolation, "\(message)") }
+    return packed
   }
 
   @Test func pullsFollowTheLogAndAcknowledgementsLast() async throws {
@@ -35,23 +39,33 @@ import Wire
       let session = try await Self.session(store)
       let stream = session.open(method: ReadingExport.pull, params: ["after": 0, "limit": 3])
       let first = try await Self.next(stream)
-      #expect(first["a"] == 0 && first["t"] == 3)
-      #expect(first["r"][0] == [1, "default/d", "counter", "uint16", "1", "Good", 1000])
-      #expect(try await Self.next(stream)["t"] == 5)
+      var table = SeriesTable()
+      let batch = try table.unpack(first)
+      #expect(batch.after == 0 && batch.through == 3)
+      #expect(
+        batch.readings.first
+          == Sync.Reading(
+            number: 1, device: "default/d", property: "counter", type: "uint16", value: "1", quality: "Good",
+            time: 1000))
+      let second = try await Self.next(stream)
+      // A series is named once.
+      #expect(second.names.isEmpty && second.after == 3)
+      #expect(try table.unpack(second).through == 5)
       // It waits, and goes on when there is more.
       spawnThrowing { try await store.append(ReadingLog.Batch(readings: readings(6...6))) }
       let later = try await Self.next(stream)
-      #expect(later["a"] == 5 && later["t"] == 6 && later["i"] == first["i"])
+      #expect(later.after == 5 && later.incarnation == first.incarnation)
+      #expect(try table.unpack(later).through == 6)
       stream.reset("enough")
-      let incarnation = first["i"]
+      let incarnation: Value = .string(first.incarnation.description)
       _ = try await session.call(
         method: ReadingExport.acknowledge, params: ["i": incarnation, "t": 4], deadline: .seconds(5))
       let listed = try await session.call(method: ReadingExport.incarnations, params: [:], deadline: .seconds(5))
       #expect(listed["incarnations"][0] == ["i": incarnation, "exported": 4, "last": 6])
       let again = session.open(method: ReadingExport.pull, params: [:])
-      #expect(try await Self.next(again)["a"] == 4)
+      #expect(try await Self.next(again).after == 4)
       let positioned = session.open(method: ReadingExport.pull, params: ["incarnation": incarnation, "after": 5])
-      #expect(try await Self.next(positioned)["a"] == 5)
+      #expect(try await Self.next(positioned).after == 5)
       session.close()
       await store.close()
     }

@@ -63,6 +63,24 @@ func readings(_ values: ClosedRange<Int64>, time: Int64 = 1000) -> [Reading] {
     #expect(pages.flatMap { $0.readings.map(\.number) } == Array(1...7))
   }
 
+  /// Small commits make one block longer; what is read, dropped and appended in between stays what it was.
+  @Test func commitsShareABlock() throws {
+    let log = try open(1)
+    for value in 1...50 { try log.append([.init(readings: readings(Int64(value)...Int64(value)))]) }
+    #expect(try log.database.int("SELECT count(*) FROM block") == 1)
+    #expect(try drain(log, limit: 7).flatMap { $0.readings.map(\.reading.value) } == (1...50).map { .int($0) })
+    #expect(try log.page(incarnation: incarnation(1), after: 48, limit: 9)?.readings.map(\.number) == [49, 50])
+    let bytes = try log.database.int("SELECT sum(length(data)) FROM block")
+    #expect(try log.bytes() == bytes + 32)
+    #expect(bytes < 150)
+    // The block that grows is dropped under it: the next reading begins another.
+    try log.acknowledge(incarnation: incarnation(1), through: 50)
+    while try log.retain(now: 1_000_000_000) {}
+    try log.append([.init(readings: readings(51...51))])
+    #expect(try log.page(incarnation: incarnation(1), after: 50, limit: 9)?.readings.map(\.number) == [51])
+    #expect(try log.database.int("SELECT count(*) FROM block") == 1)
+  }
+
   @Test func allKindsOfValuesComeBack() throws {
     let log = try open(1)
     let given = [
@@ -139,18 +157,19 @@ func readings(_ values: ClosedRange<Int64>, time: Int64 = 1000) -> [Reading] {
 
   @Test func theBoundOnBytesLeavesALoss() throws {
     var limits = ReadingLimits()
+    limits.rowsPerBlock = 2
     limits.maxBytes = 10 * 50
     let log = try open(1, limits)
-    try log.append([.init(readings: readings(1...20))])
+    try log.append([.init(readings: readings(1...30))])
     try log.acknowledge(incarnation: incarnation(1), through: 3)
     while try log.retain(now: 1000) {}
     #expect(try log.bytes() <= limits.maxBytes)
     let pages = try drain(log, incarnation(1), after: 3, limit: 100)
     let loss = try #require(pages.first?.lost)
     #expect(loss.from == 4 && loss.count == loss.to - 3)
-    #expect(pages.count == 2 && pages[1].after == loss.to && pages[1].through == 20)
+    #expect(pages.count == 2 && pages[1].after == loss.to && pages[1].through == 30)
     // A second drop extends the same loss.
-    try log.append([.init(readings: readings(21...30))])
+    try log.append([.init(readings: readings(31...40))])
     while try log.retain(now: 1000) {}
     let again = try drain(log, incarnation(1), after: 3, limit: 100)
     #expect(again.compactMap(\.lost).count == 1)
@@ -179,6 +198,7 @@ func readings(_ values: ClosedRange<Int64>, time: Int64 = 1000) -> [Reading] {
     var limits = ReadingLimits()
     limits.keepExported = .seconds(1)
     limits.maxAge = .seconds(10)
+    limits.rowsPerBlock = 2
     let log = try open(1, limits)
     try log.append([.init(readings: readings(1...4, time: 1000))])
     try log.acknowledge(incarnation: incarnation(1), through: 2)
@@ -197,16 +217,18 @@ func readings(_ values: ClosedRange<Int64>, time: Int64 = 1000) -> [Reading] {
     try log.append([.init(readings: readings(1...3))])
     let pages = try log.database.intPragma("page_count")
     try log.database.execute("PRAGMA max_page_count = \(pages)")
-    let long = Reading(
-      device: "default/new", property: "text", type: .string, value: .string(String(repeating: "x", count: 1000)),
-      quality: .good, time: 1)
+    let long = (10..<60).map { number in
+      Reading(
+        device: "default/new", property: "text", type: .string,
+        value: .string("\(number)" + String(repeating: "x", count: 1000)), quality: .good, time: 1)
+    }
     let error = #expect(throws: SkerryError.self) {
-      try log.append([.init(readings: Array(repeating: long, count: 50))])
+      try log.append([.init(readings: long)])
     }
     #expect(error?.message.contains("disk full") == true, "\(error?.message ?? "")")
     #expect(try drain(log).flatMap { $0.readings.map(\.number) } == [1, 2, 3])
     try log.database.execute("PRAGMA max_page_count = 100000")
-    try log.append([.init(readings: [long] + readings(5...5))])
+    try log.append([.init(readings: [long[0]] + readings(5...5))])
     #expect(try drain(log).flatMap { $0.readings.map(\.number) } == [1, 2, 3, 4, 5])
     #expect(try drain(log).last?.readings.last?.reading.value == 5)
   }

@@ -2,6 +2,7 @@
 sends lane entries over a session of skerry_client."""
 
 import os
+import pathlib
 import struct
 
 from skerry_client import STATUS, Decoder, Malformed, _head, encode
@@ -56,6 +57,46 @@ def digest(pairs):
     return struct.pack(">QQ", high, low)
 
 
+DICTIONARY = pathlib.Path(__file__).resolve().parents[2] / "proto-spec" / "vectors" / "dictionary.hex"
+
+
+def unpack(item, limit=64 << 10):
+    """The item behind a packed one (section 7); one that is not packed is passed on."""
+    if not item or item[0] != 0:
+        return item
+    count = shift = 0
+    at = 1
+    while True:
+        count |= (item[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if item[at - 1] < 0x80:
+            break
+    if count > limit:
+        raise Malformed("the packed item claims too much")
+    out = bytearray(bytes.fromhex(DICTIONARY.read_text()))
+    start = len(out)
+    while at < len(item):
+        token = item[at]
+        at += 1
+        if token < 0x80:
+            out += item[at : at + token + 1]
+            at += token + 1
+            continue
+        distance = ((token & 15) << 8 | item[at]) + 1
+        at += 1
+        length = (token >> 4 & 7) + 3
+        while length > 9:
+            length += item[at]
+            at += 1
+            if item[at - 1] < 255:
+                break
+        for _ in range(length):
+            out.append(out[-distance])
+    if len(out) - start != count:
+        raise Malformed("the packed item is not as long as it says")
+    return bytes(out[start:])
+
+
 class Slice:
     """A node's replica, in memory: key -> (revision, sealed)."""
 
@@ -80,8 +121,7 @@ class Slice:
                 self.snapshots, self.named = self.snapshots + 1, set()
             return "resume" if tag == 1 else "begin"
         if tag == 3:
-            self.put(rest[0])
-            self.named.add(rest[0][0])
+            self.named.add(self.put(rest[0]))
             return "object"
         if tag == 4:
             self.named.add(rest[0])
@@ -95,6 +135,8 @@ class Slice:
             for entry in rest[1]:
                 if isinstance(entry, str):
                     self.held.pop(entry, None)
+                elif isinstance(entry, list) and len(entry) == 3:
+                    self.held[entry[0]] = (max(self.held[entry[0]][0], entry[1]), self.held[entry[0]][1])
                 else:
                     self.put(entry)
             self.moved(rest[0])
@@ -109,8 +151,11 @@ class Slice:
         raise Malformed(f"slice message {tag} is unknown")
 
     def put(self, object):
+        if isinstance(object, bytes):
+            object = decode_message(unpack(object))
         key, _, _, _, body_revision, status_revision, _, sealed = object
         self.held[key] = (max(body_revision, status_revision), sealed)
+        return key
 
     def moved(self, position):
         self.position = position
@@ -128,7 +173,9 @@ class Lane:
         self.incarnation, self.number = os.urandom(16), 0
         self.stream = client.open(
             "lane", {"lane": name, "incarnations": [self.incarnation.hex()]}, last=False, priority=STATUS)
-        self.cursors = decode_message(self.stream.receive())
+        tag, cursors = decode_message(self.stream.receive())
+        # An incarnation that the stream was opened with stands as its place.
+        self.cursors = [tag, [[self.incarnation if name == 0 else name, number] for name, number in cursors]]
 
     def send(self, *payloads):
         """Sends the maps as one batch; the answer: (number, refused)."""
@@ -139,7 +186,7 @@ class Lane:
     def batch(self, after, through, entries):
         self.stream.send(encode_message([2, self.incarnation, after, through, entries, False]))
         tag, incarnation, number, refused = decode_message(self.stream.receive())
-        if tag != 3 or incarnation != self.incarnation:
+        if tag != 3 or incarnation not in (0, self.incarnation):
             raise Malformed("the answer is not about this batch")
         self.number = number
         return number, refused

@@ -88,7 +88,7 @@ class Access(unittest.TestCase):
         self.assertEqual(lane.cursors, [1, [[lane.incarnation, 0]]])
 
         def status(key, uid):
-            return {"k": "status", "key": key, "uid": uid, "f": {"message": "written by n1"}}
+            return [key, uid, {"message": "written by n1"}]
 
         node2 = self.admin.get("nodes", "n2")
         event = {
@@ -116,7 +116,7 @@ class Access(unittest.TestCase):
         lane = Lane(self.sessions["n1"], "status")
 
         def entry(text):
-            return {"k": "status", "key": "pods/default/on-n1", "uid": own["metadata"]["uid"], "f": {"reason": text}}
+            return ["pods/default/on-n1", own["metadata"]["uid"], {"reason": text}]
 
         self.assertEqual(lane.send(entry("first")), (1, False))
         self.assertEqual(lane.send(entry("second")), (2, False))

@@ -42,6 +42,18 @@ class ProtoSpec(unittest.TestCase):
                     self.assertEqual(client.decode(payload), vector["message"], vector["name"])
                     self.assertEqual(client.encode(vector["message"]), payload, vector["name"])
 
+    def test_packed_items_and_readings_are_read(self):
+        sys.path.insert(0, str(ROOT / "Tests" / "ForeignClient"))
+        node = load(ROOT / "Tests" / "ForeignClient" / "skerry_node.py")
+        for vector in vectors("packed.json")["packed"]:
+            self.assertEqual(node.unpack(bytes.fromhex(vector["payload"])).hex(), vector["plain"], vector["name"])
+        readings = load(ROOT / "Tests" / "Python" / "packed_readings.py")
+        for vector in vectors("readings.json")["blocks"]:
+            self.assertEqual(readings.decode(bytes.fromhex(vector["payload"])), vector["rows"], vector["name"])
+        for vector in vectors("readings.json")["refuse"]:
+            with self.assertRaises(ValueError, msg=vector["name"]):
+                readings.decode(bytes.fromhex(vector["payload"]))
+
     def test_the_foreign_node_reads_and_writes_the_vectors(self):
         sys.path.insert(0, str(ROOT / "Tests" / "ForeignClient"))
         node = load(ROOT / "Tests" / "ForeignClient" / "skerry_node.py")

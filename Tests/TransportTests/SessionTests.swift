@@ -220,6 +220,69 @@ import Wire
   }
 }
 
+extension SessionTests {
+  /// A peer that reads slowly has a long way to go through bulk; our answer to its ping is not behind it.
+  @Test func aPingDoesNotWaitBehindBulk() async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      var configuration = SessionConfiguration()
+      configuration.pingInterval = .seconds(1)
+      configuration.limits.initialCredit = 4 << 20
+      let (near, far) = MemoryStream.pair(on: loop, capacity: 16 << 10)
+      let client = Session(
+        stream: near, role: .client, hello: [:], scheduler: loop, random: SystemRandom(), configuration: configuration)
+      let server = Session(
+        stream: far, role: .server, hello: [:], scheduler: loop, random: SystemRandom(), configuration: configuration)
+      server.onStream = { stream in
+        for _ in 0..<200 { stream.send(Bytes(repeating: 7, count: 8 << 10)) }
+        stream.finish()
+      }
+      let (asked, answered, all) = (Signal<UInt64>(), Signal<Int>(), Signal<Int>())
+      server.onPing = { asked.send($0) }
+      var received = 0
+      client.onPing = { _ in answered.send(received) }
+      server.start()
+      client.start()
+      try await client.ready()
+      near.pauseReading()
+      let bulk = client.open(method: "logs", params: [:], priority: .bulk, last: true)
+      bulk.onMessage = { received += $0.count }
+      bulk.onEnd = { _ in all.send(received) }
+      _ = await asked.value()
+      #expect(received == 0 && server.pendingBytes > 1 << 20)
+      near.resumeReading()
+      #expect(await answered.value() <= 64 << 10)
+      #expect(await all.value() == 200 * (8 << 10))
+      client.close()
+    }
+  }
+
+  /// Frames below control wait a moment for others.
+  @Test func framesOfOneMomentLeaveTogether() async throws {
+    try await onLoop {
+      let pair = SessionPair()
+      let writes = Counter()
+      let arrived = Signal<Int>()
+      try await pair.start()
+      pair.server.onStream = { stream in
+        stream.onMessage = { message in
+          if message == [2] { arrived.send(Int(writes.current)) }
+        }
+      }
+      let stream = pair.client.open(method: "lane", params: [:], priority: .status)
+      try await Loop.startShared().sleep(for: .milliseconds(5))
+      pair.client.gather = .milliseconds(50)
+      pair.client.onTraffic = { writes.add() }
+      stream.send([1])
+      try await Loop.startShared().sleep(for: .milliseconds(5))
+      #expect(writes.current == 0)
+      stream.send([2])
+      #expect(await arrived.value() == 1)
+      pair.client.close()
+    }
+  }
+}
+
 /// One value that a callback hands to a waiting test.
 @LoopActor final class Signal<Value: Sendable> {
   private var sent: Value?

@@ -70,7 +70,7 @@ struct MachinePair {
     let pair = MachinePair(client: client, server: server)
     #expect(pair.client.isReady && pair.server.isReady)
     #expect(pair.client.features == ["b"] && pair.server.features == ["b"])
-    #expect(pair.client.sessionID == "s1" && pair.client.reconnectSpread == .seconds(5))
+    #expect(pair.client.sessionID == "s1" && pair.client.reconnectSpread == .seconds(2))
     let hellos = (pair.clientActions + pair.serverActions).compactMap { action -> Value? in
       if case .ready(let hello) = action { hello } else { nil }
     }

@@ -53,7 +53,7 @@ import Wire
 
   /// A message of the sink; latencies of what it applied go to `tally`.
   func took(_ message: UnsafeRawBufferPointer, now: UInt64, into tally: inout Tally) {
-    switch try? LaneMessage.decode(Bytes(message)) {
+    switch try? LaneMessage.decode(Bytes(message), [incarnation]) {
     case .cursors(let cursors):
       if let known = cursors[incarnation], known > base { forget(through: known, now: now, into: &tally) }
       sender = LaneSender(
@@ -62,7 +62,7 @@ import Wire
       if sender?.acknowledged(id, through: number, refused: refused) == true {
         forget(through: number, now: now, into: &tally)
       }
-    default: tally.damaged += 1
+    case .batch, .readings, nil: tally.damaged += 1
     }
     push()
   }
@@ -86,7 +86,7 @@ import Wire
       guard from >= 0, to <= entries.count else { return }
       let batch = LaneBatch(
         incarnation: incarnation, after: range.after, through: range.through, entries: Array(entries[from..<to]))
-      link.send(LaneMessage.batch(batch).encode(), on: stream)
+      link.send(LaneMessage.batch(batch).encode([incarnation]), on: stream)
       sender?.didSend(incarnation, through: range.through)
     }
   }

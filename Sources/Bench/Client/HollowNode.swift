@@ -130,6 +130,7 @@ import Wire
   private func apply(_ entry: SliceEntry) {
     switch entry {
     case .drop(let key): held[key] = nil
+    case .told(let key, let revision, _): held[key] = max(held[key] ?? 0, revision)
     case .put(let object):
       held[object.key] = object.revision
       put(object)

@@ -54,7 +54,11 @@ struct Get: ClusterCommand {
       }
     }
     let isSingle = targets.count == 1 && targets[0].name != nil
-    try Presentation(listing: listing, format: format, environment: environment).show(found, isSingle: isSingle)
+    var presentation = Presentation(listing: listing, format: format, environment: environment)
+    if format == .wide, found.contains(where: { $0.kind.resource == Node.resource }) {
+      presentation.nodes = await NodeColumns(environment)
+    }
+    try presentation.show(found, isSingle: isSingle)
   }
 
   @LoopActor private func fetch(_ kind: Kind, _ name: String?, _ environment: Environment) async throws -> [Object] {
@@ -98,6 +102,8 @@ struct Watch: ClusterCommand {
   let listing: ListingOptions
   let format: OutputFormat
   let environment: Environment
+  /// Further columns of nodes.
+  var nodes: NodeColumns?
 
   func show(_ found: [(kind: Kind, objects: [Object])], isSingle: Bool) throws {
     let all = found.flatMap(\.objects)
@@ -129,6 +135,9 @@ struct Watch: ClusterCommand {
         kind: kind, isWide: format == .wide, withNamespace: listing.allNamespaces, withLabels: listing.showLabels,
         withKind: found.count > 1)
       table.table.rows = objects.map { table.row($0, now: environment.now) }
+      if kind.resource == Node.resource, let nodes {
+        table.append(NodeColumns.headers, objects.map { nodes.cells($0.name) })
+      }
       environment.console.printText(table.table.text(withHeader: !listing.noHeaders))
     }
   }

@@ -82,6 +82,12 @@ struct ObjectTable {
     return cells
   }
 
+  /// Adds columns behind those of the kind; a list of cells for each row.
+  mutating func append(_ headers: [String], _ cells: [[String]]) {
+    table.headers += headers.map { $0.uppercased() }
+    for (index, more) in cells.enumerated() { table.rows[index] += more }
+  }
+
   static func text(_ value: Value) -> String {
     switch value {
     case .null: "<none>"

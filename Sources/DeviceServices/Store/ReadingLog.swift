@@ -1,7 +1,7 @@
 import Base
 import DeviceSDK
 import Store
-import Wire
+import Sync
 
 /// The ordered log of readings in devicecore's own file, with the export's cursor and the audit of commands beside
 /// it. Synchronous; confined to one thread at a time, like its database.
@@ -19,8 +19,10 @@ package final class ReadingLog {
   private(set) var last: UInt64 = 0
   private var series: [SeriesKey: Int64] = [:]
   private var names: [Int64: SeriesKey] = [:]
+  /// The newest block, which later commits make longer; nil when the next one begins a new one.
+  private var tail: (first: UInt64, size: Int, rows: [BlockRow])?
 
-  private let insertReading: Statement
+  private let putBlock: Statement
   private let insertLoss: Statement
   private let findDriver: Statement
   private let setDriver: Statement
@@ -48,7 +50,7 @@ package final class ReadingLog {
     database = file.database
     self.incarnation = incarnation
     self.limits = limits
-    insertReading = try database.prepare("INSERT INTO reading VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+    putBlock = try database.prepare("INSERT OR REPLACE INTO block VALUES (?1, ?2, ?3, ?4)")
     insertLoss = try database.prepare("INSERT INTO loss VALUES (?1, ?2, ?3, ?4)")
     findDriver = try database.prepare("SELECT run, sequence FROM driver WHERE name = ?1")
     setDriver = try database.prepare("INSERT OR REPLACE INTO driver VALUES (?1, ?2, ?3)")
@@ -57,8 +59,8 @@ package final class ReadingLog {
     insertSeries = try database.prepare("INSERT INTO series (device, property, type) VALUES (?1, ?2, ?3)")
     selectPage = try database.prepare(
       """
-      SELECT number, series, value, bad, time FROM reading WHERE incarnation = ?1 AND number > ?2
-      ORDER BY number LIMIT ?3
+      SELECT key, data FROM block WHERE key BETWEEN
+        coalesce((SELECT max(key) FROM block WHERE key BETWEEN ?3 AND ?1), ?1) AND ?2 ORDER BY key
       """)
     selectLoss = try database.prepare(
       "SELECT low, high, count FROM loss WHERE incarnation = ?1 AND high > ?2 ORDER BY low LIMIT 1")
@@ -71,7 +73,7 @@ package final class ReadingLog {
       try database.execute(
         """
         DELETE FROM incarnation WHERE exported >= last
-          AND NOT EXISTS (SELECT 1 FROM reading r WHERE r.incarnation = incarnation.id);
+          AND NOT EXISTS (SELECT 1 FROM block WHERE key >= incarnation.id << 40 AND key < (incarnation.id + 1) << 40);
         DELETE FROM loss WHERE incarnation NOT IN (SELECT id FROM incarnation);
         UPDATE audit SET state = 'Unknown',
           message = 'devicecore stopped while this ran: read the property to see what holds'
@@ -98,8 +100,10 @@ package final class ReadingLog {
     package var sequence: UInt64
     /// Readings that the driver had to drop before these, because it could not hand them over.
     package var lost: UInt64
-    package var readings: [Reading]
-    package init(driver: String = "", run: Bytes = [], sequence: UInt64 = 0, lost: UInt64 = 0, readings: [Reading]) {
+    package var readings: [DeviceSDK.Reading]
+    package init(
+      driver: String = "", run: Bytes = [], sequence: UInt64 = 0, lost: UInt64 = 0, readings: [DeviceSDK.Reading]
+    ) {
       self.driver = driver
       self.run = run
       self.sequence = sequence
@@ -115,13 +119,18 @@ package final class ReadingLog {
     let start = last
     do {
       try database.write { () throws(SkerryError) in
-        var bytes = 0
+        var bytes: Int64 = 0
+        var rows: [BlockRow] = []
         for batch in batches where try isNew(batch) {
-          if batch.lost > 0 { try append(lost: batch.lost) }
-          for reading in batch.readings { bytes += try append(reading) }
+          if batch.lost > 0 {
+            bytes += try store(&rows)
+            try append(lost: batch.lost)
+          }
+          for reading in batch.readings { rows.append(try row(reading)) }
         }
+        bytes += try store(&rows)
         guard last > start else { return }
-        addBytes.bind(1, Int64(bytes))
+        addBytes.bind(1, bytes)
         try addBytes.run()
         setLast.bind(1, current)
         setLast.bind(2, last)
@@ -132,6 +141,7 @@ package final class ReadingLog {
       last = start
       series = [:]
       names = [:]
+      tail = nil
       throw error
     }
   }
@@ -153,6 +163,7 @@ package final class ReadingLog {
 
   private func append(lost: UInt64) throws(SkerryError) {
     last += 1
+    tail = nil
     insertLoss.bind(1, current)
     insertLoss.bind(2, last)
     insertLoss.bind(3, last)
@@ -160,26 +171,41 @@ package final class ReadingLog {
     try insertLoss.run()
   }
 
-  /// Answers the bytes that the entry counts for.
-  private func append(_ reading: Reading) throws(SkerryError) -> Int {
-    let key = SeriesKey(device: reading.device, property: reading.property, type: reading.type)
-    let series = try self.series(key)
-    last += 1
-    let value = reading.value.isNull ? nil : CBOR.encode(reading.value)
-    insertReading.bind(1, current)
-    insertReading.bind(2, last)
-    insertReading.bind(3, series)
-    insertReading.bind(4, value)
-    var size = ReadingLimits.bytesPerEntry + (value?.count ?? 0)
-    if case .bad(let reason) = reading.quality {
-      insertReading.bind(5, reason)
-      size += reason.utf8.count
-    } else {
-      insertReading.bind(5, null: ())
+  private func row(_ reading: DeviceSDK.Reading) throws(SkerryError) -> BlockRow {
+    let series = try self.series(SeriesKey(device: reading.device, property: reading.property, type: reading.type))
+    var fault = ""
+    if case .bad(let reason) = reading.quality { fault = reason.isEmpty ? "unknown" : reason }
+    return BlockRow(series: UInt64(series), time: reading.time, value: reading.value, fault: fault)
+  }
+
+  /// Gives the rows their numbers and stores them, in the newest block as far as it has room. Answers by how many bytes
+  /// the store grew.
+  private func store(_ rows: inout [BlockRow]) throws(SkerryError) -> Int64 {
+    var grown: Int64 = 0
+    var left = rows[...]
+    rows = []
+    while !left.isEmpty {
+      var block = tail ?? (last + 1, 0, [])
+      let piece = left.prefix(limits.rowsPerBlock - block.rows.count)
+      left = left.dropFirst(piece.count)
+      block.rows += piece
+      last += UInt64(piece.count)
+      let data = ReadingBlock.encode(block.rows)
+      putBlock.bind(1, BlockKey.make(current, block.first))
+      putBlock.bind(2, Int64(block.rows.count))
+      putBlock.bind(3, block.rows.map(\.time).max() ?? 0)
+      putBlock.bind(4, data)
+      try putBlock.run()
+      grown += Int64(data.count - block.size) + (block.size == 0 ? ReadingLimits.bytesPerBlock : 0)
+      block.size = data.count
+      tail = block.rows.count < limits.rowsPerBlock ? block : nil
     }
-    insertReading.bind(6, reading.time)
-    try insertReading.run()
-    return size
+    return grown
+  }
+
+  /// Blocks through a number are deleted: later readings begin a new one.
+  func forgetTail(through number: UInt64, of incarnation: Int64) {
+    if incarnation == current, let first = tail?.first, first <= number { tail = nil }
   }
 
   private func series(_ key: SeriesKey) throws(SkerryError) -> Int64 {
@@ -282,18 +308,8 @@ package final class ReadingLog {
       try selectLoss.step()
       ? Loss(from: selectLoss.uint(0), to: selectLoss.uint(1), count: selectLoss.uint(2)) : nil
     selectLoss.reset()
-    selectPage.bind(1, row.id)
-    selectPage.bind(2, after)
-    selectPage.bind(3, Int64(min(max(limit, 1), ReadingLimits.maxPage)))
-    defer { selectPage.reset() }
-    while try selectPage.step() {
-      let number = selectPage.uint(0)
-      if let loss, loss.from < number { break }
-      // Deleted after they were acknowledged: the reader's position went back.
-      guard number == page.through + 1 else { break }
-      page.readings.append(NumberedReading(number: number, reading: try reading()))
-      page.through = number
-    }
+    let upTo = min(loss.map { $0.from - 1 } ?? row.last, row.last)
+    try fill(&page, row, upTo: upTo, limit: min(max(limit, 1), ReadingLimits.maxPage))
     if !page.readings.isEmpty { return page }
     if let loss, loss.from <= after + 1 {
       let whole = loss.from == after + 1
@@ -306,12 +322,35 @@ package final class ReadingLog {
     return page
   }
 
-  private func reading() throws(SkerryError) -> Reading {
-    let key = try name(selectPage.int(1))
-    let value = try selectPage.optionalBytes(2).map { bytes throws(SkerryError) in try CBOR.decode(bytes) } ?? .null
-    let quality: Quality = selectPage.isNull(3) ? .good : .bad(selectPage.string(3))
-    return Reading(
-      device: key.device, property: key.property, type: key.type, value: value, quality: quality,
-      time: selectPage.int(4))
+  /// Adds the readings behind `page.through` that follow each other, up to a number and at most so many.
+  private func fill(_ page: inout ReadingPage, _ row: IncarnationRow, upTo: UInt64, limit: Int) throws(SkerryError) {
+    guard page.through < upTo else { return }
+    selectPage.bind(1, BlockKey.make(row.id, page.through + 1))
+    selectPage.bind(2, BlockKey.make(row.id, upTo))
+    selectPage.bind(3, BlockKey.make(row.id, 0))
+    defer { selectPage.reset() }
+    while page.readings.count < limit, try selectPage.step() {
+      let first = BlockKey.number(selectPage.int(0))
+      // Deleted after they were acknowledged: the reader's position went back.
+      guard first <= page.through + 1 else { return }
+      let rows: [BlockRow]
+      do { rows = try ReadingBlock.decode(selectPage.bytes(1)) } catch {
+        throw SkerryError(
+          .corrupt, "\(file.path): block \(first) cannot be read: stop devicecore and restore a backup", cause: error)
+      }
+      for row in rows.dropFirst(Int(min(page.through + 1 - first, UInt64(rows.count)))) {
+        guard page.readings.count < limit, page.through < upTo else { return }
+        page.through += 1
+        page.readings.append(
+          NumberedReading(number: page.through, series: row.series, reading: try reading(row)))
+      }
+    }
+  }
+
+  private func reading(_ row: BlockRow) throws(SkerryError) -> DeviceSDK.Reading {
+    let key = try name(Int64(clamping: row.series))
+    return DeviceSDK.Reading(
+      device: key.device, property: key.property, type: key.type, value: row.value,
+      quality: row.fault.isEmpty ? .good : .bad(row.fault), time: row.time)
   }
 }

@@ -8,16 +8,18 @@ package struct ReadingLimits: Sendable {
   package var keepExported: Duration = .seconds(24 * 3600)
   /// Readings that the cloud does not have yet are kept this long, then dropped with a loss entry in their place.
   package var maxAge: Duration = .seconds(30 * 24 * 3600)
-  /// Bytes of all entries together (values, texts and a fixed share each); beyond it the oldest are dropped.
+  /// Bytes of all entries together, packed; beyond it the oldest are dropped.
   package var maxBytes: Int64 = 512 << 20
   /// Rows of the audit table; the oldest finished ones go.
   package var maxAudit: Int64 = 100_000
+  /// Readings of a block: each commit packs the last one anew until it has so many. At most `ReadingBlock.maxRows`.
+  package var rowsPerBlock = 1024
   package init() {}
 
-  /// Rows that one retention step deletes, so that appends wait only briefly.
-  static let rowsPerStep = 5000
-  /// Counted for each entry beside its value and its texts: keys, row header, page overhead.
-  static let bytesPerEntry = 48
+  /// Blocks that one retention step deletes, so that appends wait only briefly.
+  static let blocksPerStep = 100
+  /// Counted for each block beside what it holds: key, row header, page overhead.
+  static let bytesPerBlock: Int64 = 32
   /// Readings in one page of a pull.
   package static let maxPage = 2000
 }
@@ -36,6 +38,8 @@ package struct ReadingPage: Sendable, Hashable {
 
 package struct NumberedReading: Sendable, Hashable {
   package var number: UInt64
+  /// The store's number of the device, property and type.
+  package var series: UInt64
   package var reading: Reading
 }
 
@@ -61,8 +65,9 @@ package struct IncarnationSummary: Sendable, Hashable {
 }
 
 extension ReadingLog {
-  /// Version 1. `reading` rows are in the order in which they were committed; a number is never used twice within
-  /// its incarnation, and an incarnation is drawn anew at each opening.
+  /// A block's `key` is its incarnation's id times 2^40 and the number of its first reading: blocks lie in the order in
+  /// which they were committed, and a number is never used twice within its incarnation, which is drawn anew at each
+  /// opening. `newest` is the newest acquisition in the block.
   static let schema = Schema(
     name: "device store", applicationID: 0x534b_4456,
     migrations: [
@@ -73,9 +78,8 @@ extension ReadingLog {
       CREATE TABLE series (
         id INTEGER PRIMARY KEY, device TEXT NOT NULL, property TEXT NOT NULL, type TEXT NOT NULL,
         UNIQUE (device, property, type));
-      CREATE TABLE reading (
-        incarnation INTEGER NOT NULL, number INTEGER NOT NULL, series INTEGER NOT NULL, value BLOB, bad TEXT,
-        time INTEGER NOT NULL, PRIMARY KEY (incarnation, number)) WITHOUT ROWID;
+      CREATE TABLE block (
+        key INTEGER PRIMARY KEY, rows INTEGER NOT NULL, newest INTEGER NOT NULL, data BLOB NOT NULL);
       CREATE TABLE loss (
         incarnation INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, count INTEGER NOT NULL,
         PRIMARY KEY (incarnation, low)) WITHOUT ROWID;
@@ -90,4 +94,16 @@ extension ReadingLog {
       CREATE INDEX audit_running ON audit (state) WHERE state = 'Running';
       """
     ])
+}
+
+/// Where a block lies: which incarnation, from which number on.
+enum BlockKey {
+  private static let shift: Int64 = 40
+  /// Readings of one incarnation, and incarnations of one store: 2^40 and 2^23.
+  static let maxNumber: UInt64 = 1 << 40 - 1
+
+  static func make(_ incarnation: Int64, _ number: UInt64) -> Int64 {
+    incarnation << shift | Int64(min(number, maxNumber))
+  }
+  static func number(_ key: Int64) -> UInt64 { UInt64(key & (1 << shift - 1)) }
 }

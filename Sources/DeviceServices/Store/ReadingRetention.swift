@@ -38,37 +38,39 @@ extension ReadingLog {
     var excess = try bytes() - limits.maxBytes
     for row in try rows() {
       let old = try expired(row, now: now, excess: excess)
-      if old.count > 0 { try drop(row, through: old.through, size: old.size) }
+      if old.blocks > 0 { try drop(row, old) }
       excess -= old.size
-      if old.count >= ReadingLimits.rowsPerStep { return true }
+      if old.blocks >= ReadingLimits.blocksPerStep { return true }
       if old.stays { break }
     }
     try trimAudit()
     return false
   }
 
-  /// How far the oldest entries of an incarnation are to go.
+  /// How far the oldest blocks of an incarnation are to go.
   private struct Expired {
     var through: UInt64 = 0
-    var count = 0
+    var blocks = 0
     var size: Int64 = 0
-    /// A row was met that stays, and so do all that are newer.
+    /// Readings among them that the cloud does not have.
+    var lost: UInt64 = 0
+    /// A block was met that stays, and so do all that are newer.
     var stays = false
   }
 
   private func expired(_ row: IncarnationRow, now: Int64, excess: Int64) throws(SkerryError) -> Expired {
     let select = try database.prepare(
-      """
-      SELECT number, time, coalesce(length(value), 0) + coalesce(length(CAST(bad AS BLOB)), 0) FROM reading
-      WHERE incarnation = ?1 ORDER BY number LIMIT ?2
-      """)
-    select.bind(1, row.id)
-    select.bind(2, Int64(ReadingLimits.rowsPerStep))
+      "SELECT key, rows, newest, length(data) FROM block WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3")
+    select.bind(1, BlockKey.make(row.id, 0))
+    select.bind(2, BlockKey.make(row.id, BlockKey.maxNumber))
+    select.bind(3, Int64(ReadingLimits.blocksPerStep))
     defer { select.reset() }
     var result = Expired()
+    let low = max(row.exported, row.deleted) + 1
     while try select.step() {
-      let (number, time) = (select.uint(0), select.int(1))
-      let isExported = number <= row.exported
+      let first = BlockKey.number(select.int(0))
+      let (last, time) = (first + select.uint(1) - 1, select.int(2))
+      let isExported = last <= row.exported
       let bound = isExported ? limits.keepExported : limits.maxAge
       // A reading from before this program was made was taken under a wrong clock: its age is not known, and only the
       // bound on bytes may take it from the cloud.
@@ -78,21 +80,22 @@ extension ReadingLog {
         result.stays = true
         break
       }
-      result.through = number
-      result.count += 1
-      result.size += select.int(2) + Int64(ReadingLimits.bytesPerEntry)
+      result.through = last
+      result.blocks += 1
+      result.size += select.int(3) + ReadingLimits.bytesPerBlock
+      if last >= low { result.lost += last - max(first, low) + 1 }
     }
     return result
   }
 
-  /// Deletes an incarnation's entries through a number. What the cloud does not have leaves a loss in its place.
-  private func drop(_ row: IncarnationRow, through: UInt64, size: Int64) throws(SkerryError) {
+  /// Deletes an incarnation's blocks through a number. What the cloud does not have leaves a loss in its place.
+  private func drop(_ row: IncarnationRow, _ old: Expired) throws(SkerryError) {
+    let through = old.through
+    forgetTail(through: through, of: row.id)
     try database.write { () throws(SkerryError) in
       var low = max(row.exported, row.deleted) + 1
       if through >= low {
-        var count = UInt64(
-          try scalar(
-            "SELECT count(*) FROM reading WHERE incarnation = ?1 AND number BETWEEN ?2 AND ?3", row.id, low, through))
+        var count = old.lost
         // Losses inside the range and the one that ends just before it become one with it.
         let reach = low - 1
         count += UInt64(
@@ -115,15 +118,15 @@ extension ReadingLog {
         insert.bind(4, count)
         try insert.run()
       }
-      let delete = try database.prepare("DELETE FROM reading WHERE incarnation = ?1 AND number <= ?2")
-      delete.bind(1, row.id)
-      delete.bind(2, through)
+      let delete = try database.prepare("DELETE FROM block WHERE key BETWEEN ?1 AND ?2")
+      delete.bind(1, BlockKey.make(row.id, 0))
+      delete.bind(2, BlockKey.make(row.id, through))
       try delete.run()
       let note = try database.prepare("UPDATE incarnation SET deleted = max(deleted, ?2) WHERE id = ?1")
       note.bind(1, row.id)
       note.bind(2, through)
       try note.run()
-      try database.execute("UPDATE total SET bytes = max(0, bytes - \(size))")
+      try database.execute("UPDATE total SET bytes = max(0, bytes - \(old.size))")
     }
   }
 

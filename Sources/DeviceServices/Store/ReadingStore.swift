@@ -37,6 +37,9 @@ import Store
   /// Milliseconds since 1970 on this machine.
   package var wallMilliseconds: Int64 { scheduler.wall.nanoseconds / 1_000_000 }
 
+  /// Returns after a while on this store's clock.
+  package func wait(_ duration: Duration) async { try? await scheduler.sleep(for: duration) }
+
   /// Appends readings; durable when it returns.
   package func append(_ batch: ReadingLog.Batch) async throws(SkerryError) {
     guard !closed else { throw SkerryError(.closed, "the device store is closed") }

@@ -16,6 +16,7 @@ import Wire
 
   private let dial: Dial
   private let hello: Value
+  private let profile: LinkProfile
   private let follower: ReplicaFollower
   private let outbox: Outbox
   private let calls: APIService
@@ -32,10 +33,11 @@ import Wire
   private var stopped = false
   /// The wait between two attempts.
   private var pause: (timer: TimerID, done: CheckedContinuation<Void, Never>)?
+  /// What GOAWAY asked to wait before coming back.
+  private var farewell = Duration.zero
   private var task: Task<Void, Never>?
   private let connects: Counter
-  private let sentBytes: Counter
-  private let receivedBytes: Counter
+  private let traffic: LinkTraffic
   private let connected: Gauge
 
   /// A session is ready, for whoever forwards something over it; called before lanes are opened.
@@ -46,12 +48,14 @@ import Wire
   package var onSessionEnd: (() -> Void)?
 
   package init(
-    dial: @escaping Dial, hello: Value, follower: ReplicaFollower, outbox: Outbox, calls: APIService,
+    dial: @escaping Dial, hello: Value, profile: LinkProfile = LinkProfile(), follower: ReplicaFollower, outbox: Outbox,
+    calls: APIService,
     caller: @escaping @LoopActor () -> ServedConnection, scheduler: any Scheduler, random: any RandomSource,
     metrics: Metrics, logger: Logger
   ) {
     self.dial = dial
-    self.hello = hello
+    self.profile = profile
+    self.hello = profile.hello(hello)
     self.follower = follower
     self.outbox = outbox
     self.calls = calls
@@ -60,10 +64,9 @@ import Wire
     self.random = random
     self.logger = logger
     connects = metrics.counter("skerry_link_connects_total", "Sessions with the cloud that were established.")
-    sentBytes = metrics.counter("skerry_link_sent_bytes_total", "Bytes of frames sent to the cloud.")
-    receivedBytes = metrics.counter("skerry_link_received_bytes_total", "Bytes of frames received from the cloud.")
+    traffic = LinkTraffic(metrics)
     connected = metrics.gauge("skerry_link_connected", "1 while a session with the cloud is live.")
-    outbox.onGrew = { [weak self] lane in self?.uplinks[lane]?.grew() }
+    outbox.onGrew = { [weak self] lane in self?.grew(lane) }
   }
 
   package var isConnected: Bool { session?.isReady == true }
@@ -97,6 +100,21 @@ import Wire
     }
   }
 
+  /// Between attempts beside a session that does not answer.
+  static let besidePause = Duration.seconds(1)
+
+  /// Dials beside a session that does not answer until it does, or ends, or another one stands.
+  private func dialBeside(_ session: Session) async {
+    while !stopped, self.session === session, !session.isClosed, session.awaitsAnswer {
+      await replaceSession()
+      guard replacement == nil else { return }
+      try? await scheduler.sleep(for: Self.besidePause)
+    }
+  }
+
+  /// Entries of the outbox that the cloud has not applied; our pings tell.
+  private func entriesWaiting() -> UInt64 { outbox.waiting() }
+
   private func run() async {
     while !stopped {
       var wasRefused = false
@@ -116,10 +134,14 @@ import Wire
       }
       if stopped { return }
       if replacement != nil { continue }
-      let delay = backoff.delay(after: wasRefused ? .refused : .unreachable, random: random)
+      var delay = backoff.delay(after: wasRefused ? .refused : .unreachable, random: random)
       // Counted from the attempt's beginning: one that nobody answered has used up its own waiting.
       let spent = wasRefused ? nil : attempt.map { scheduler.now - $0 }
-      await wait(max(RedialBackoff.minDelay, delay - (spent ?? .zero)))
+      delay = max(RedialBackoff.minDelay, delay - (spent ?? .zero))
+      // GOAWAY said when: not before, and spread from there on.
+      delay += farewell
+      farewell = .zero
+      await wait(delay)
     }
   }
 
@@ -178,35 +200,58 @@ import Wire
       self.session = nil
       uplinks = [:]
       connected.set(0)
-      sentBytes.add(session.bytesSent)
-      receivedBytes.add(session.bytesReceived)
+      traffic.follow(nil)
       onSessionEnd?()
     }
+    traffic.follow(session)
+    session.gather = Session.linkGather
+    session.limit(profile.rates)
+    session.pingPosition = { [weak self] in self?.entriesWaiting() ?? 0 }
     // The link may be half open: a second connection finds out, while the first still may be only slow.
-    session.onMissedAnswer = { [weak self] in
-      spawn { await self?.replaceSession() }
+    session.onMissedAnswer = { [weak self, weak session] in
+      spawn {
+        guard let self, let session else { return }
+        await self.dialBeside(session)
+      }
     }
     onSession?(session)
     try openSlice(session)
-    for lane in [Lane.status, .events] { openLane(lane, session) }
-    if let error = await link.ending.wait() { logger.info("the session with the cloud ended: \(error)") }
+    openLane(.status, session)
+    // A stream that nothing is said on costs bytes at every return.
+    if outbox.holds(.events) { openLane(.events, session) }
+    let error = await link.ending.wait()
+    if let goAway = session.peerGoAway, goAway.reason == GoAway.shutdown {
+      farewell = min(goAway.delay, RedialBackoff.maxSpread)
+    }
+    if let error { logger.info("the session with the cloud ended: \(error)") }
   }
 
   private func openSlice(_ session: Session) throws(SkerryError) {
     let stream = session.open(method: "slice", params: try follower.parameters(), priority: .status)
-    let reader = SliceReader(stream: stream, follower: follower, logger: logger) { [weak session] error in
-      session?.close("slice", message: error.message)
+    let reader = SliceReader(stream: stream, follower: follower, logger: logger) { [weak self, weak session] error in
+      guard let session, !session.isClosed else { return }
+      guard let self, self.follower.needsWhole else { return session.close("slice", message: error.message) }
+      stream.reset("the slice begins again")
+      do throws(SkerryError) { try self.openSlice(session) } catch {
+        session.close("slice", message: error.message)
+      }
     }
     session.onPing = { [follower] position in
       if reader.isIdle { follower.bookmark(position) }
     }
   }
 
+  private func grew(_ lane: Lane) {
+    guard let session, session.isReady else { return }
+    if let uplink = uplinks[lane] { uplink.grew() } else if lane == .events { openLane(lane, session) }
+  }
+
   private func openLane(_ lane: Lane, _ session: Session) {
     let stream = session.open(
       method: "lane", params: LaneUplink.parameters(lane, outbox), priority: lane == .status ? .status : .telemetry)
     let uplink = LaneUplink(
-      lane: lane, outbox: outbox, pipe: SessionPipe(stream, of: session), logger: logger)
+      lane: lane, outbox: outbox, pipe: SessionPipe(stream, of: session), gather: profile.gather(lane),
+      scheduler: scheduler, logger: logger)
     uplinks[lane] = uplink
     uplink.onNext = { [weak self, weak session] in
       guard let self, let session, self.session === session, !session.isClosed else { return }

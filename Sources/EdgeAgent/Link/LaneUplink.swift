@@ -12,14 +12,24 @@ import Wire
   private let logger: Logger
   private var sender: LaneSender?
   private var ended = false
-  private let names: Set<Incarnation>
+  /// Incarnations as the stream was opened with them: messages name them by their places.
+  private let names: [Incarnation]
+  private let gather: Duration
+  private let scheduler: (any Scheduler)?
+  private var gathering: TimerID?
   /// The lane's stream is over while its session may go on: the cloud could not take a batch (its disk was full), or
   /// the outbox could not be read. What was not applied is still in the outbox.
   package var onEnd: (@LoopActor () -> Void)?
 
-  /// `pipe` is a stream that was opened with `parameters`.
-  package init(lane: Lane, outbox: Outbox, pipe: any MessagePipe, logger: Logger) {
-    names = Set(Self.named(lane, outbox))
+  /// `pipe` is a stream that was opened with `parameters`. With a `scheduler`, new entries wait `gather` for others that
+  /// can travel with them, and may be superseded meanwhile.
+  package init(
+    lane: Lane, outbox: Outbox, pipe: any MessagePipe, gather: Duration = .zero, scheduler: (any Scheduler)? = nil,
+    logger: Logger
+  ) {
+    self.gather = gather
+    self.scheduler = scheduler
+    names = Self.named(lane, outbox)
     self.lane = lane
     self.outbox = outbox
     self.pipe = pipe
@@ -58,7 +68,7 @@ import Wire
 
   private func received(_ message: Bytes) {
     do throws(SkerryError) {
-      switch try LaneMessage.decode(message) {
+      switch try LaneMessage.decode(message, names) {
       case .cursors(let cursors):
         for (incarnation, number) in cursors where number > 0 { outbox.forget(lane, incarnation, through: number) }
         sender = LaneSender(
@@ -67,7 +77,8 @@ import Wire
         if sender?.acknowledged(incarnation, through: number, refused: refused) == true {
           outbox.forget(lane, incarnation, through: number)
         }
-      case .batch: throw SkerryError(.protocolViolation, "the hub sent a batch on a lane, which only nodes do")
+      case .batch, .readings:
+        throw SkerryError(.protocolViolation, "the hub sent a batch on a lane, which only nodes do")
       }
       pump()
       goOn()
@@ -81,17 +92,22 @@ import Wire
     guard let last = outbox.incarnations(lane).last(where: { $0.id == outbox.current })?.last else { return }
     guard names.contains(outbox.current) else { return }
     sender?.grew(outbox.current, last: last)
-    pump()
+    guard let scheduler, gather > .zero else { return pump() }
+    guard gathering == nil else { return }
+    gathering = scheduler.schedule(after: gather) { [weak self] in
+      self?.gathering = nil
+      self?.pump()
+    }
   }
 
   private func pump() {
-    guard !ended, sender != nil else { return }
+    guard !ended, sender != nil, gathering == nil else { return }
     do throws(SkerryError) {
       while pipe.canSend, let range = sender?.next() {
         let entries = try outbox.read(lane, range.incarnation, after: range.after, through: range.through)
         let batch = LaneBatch(
           incarnation: range.incarnation, after: range.after, through: range.through, entries: entries)
-        pipe.send(LaneMessage.batch(batch).encode())
+        pipe.send(LaneMessage.batch(batch).encode(names))
         sender?.didSend(range.incarnation, through: range.through)
       }
     } catch {

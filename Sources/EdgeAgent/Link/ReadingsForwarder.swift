@@ -9,10 +9,12 @@ import Wire
 ///
 /// Runs while there is a session on both sides; when either breaks it begins again from the cloud's cursor.
 @LoopActor package final class ReadingsForwarder {
-  static let page = 500
+  /// Readings a batch.
+  static let page = 2000
   static let retry = Duration.seconds(1)
   static let callDeadline = Duration.seconds(10)
 
+  private let gather: Duration
   private let scheduler: any Scheduler
   private let logger: Logger
   private let forwarded: Counter
@@ -20,7 +22,9 @@ import Wire
   private var cloud: Session?
   private var task: Task<Void, Never>?
 
-  package init(scheduler: any Scheduler, metrics: Metrics, logger: Logger) {
+  /// `gather` is how long readings wait for others that can travel with them.
+  package init(gather: Duration = .zero, scheduler: any Scheduler, metrics: Metrics, logger: Logger) {
+    self.gather = gather
     self.scheduler = scheduler
     self.logger = logger
     forwarded = metrics.counter("skerry_readings_forwarded_total", "Device readings sent to the cloud.")
@@ -66,18 +70,19 @@ import Wire
 
   private func forward(_ device: Session, _ cloud: Session) async throws {
     let held = try await incarnations(device)
+    let names = held.map(\.id)
     let lane = cloud.open(
       method: "lane",
       params: [
         "lane": .string(Lane.readings.rawValue), "incarnations": .array(held.map { .string($0.id.description) }),
       ], priority: .telemetry)
     defer { lane.reset("the readings lane begins again") }
-    guard let first = try await lane.receive(), case .cursors(let cursors) = try LaneMessage.decode(first) else {
+    guard let first = try await lane.receive(), case .cursors(let cursors) = try LaneMessage.decode(first, names) else {
       throw SkerryError(.protocolViolation, "the cloud did not tell the cursors of the readings lane")
     }
     // Older incarnations are finished before younger ones begin, so the first that is not finished is where to go on.
     let start = held.first { cursors[$0.id] ?? 0 < $0.last } ?? held.last
-    var parameters: Value = ["limit": .int(Int64(Self.page))]
+    var parameters: Value = ["limit": .int(Int64(Self.page)), "gather": .int(gather.milliseconds)]
     if let start {
       parameters["incarnation"] = .string(start.id.description)
       parameters["after"] = .int(Int64(clamping: cursors[start.id] ?? 0))
@@ -86,12 +91,12 @@ import Wire
     }
     let pull = device.open(method: "readings.pull", params: parameters, priority: .telemetry)
     defer { pull.reset("the readings lane begins again") }
-    let answers = spawnThrowing { try await self.acknowledge(lane, device, pull) }
+    let answers = spawnThrowing { try await self.acknowledge(lane, device, pull, names) }
     defer { answers.cancel() }
     while let message = try await pull.receive() {
-      let batch = try Self.batch(message)
-      try await lane.sendWaiting(LaneMessage.batch(batch).encode())
-      forwarded.add(UInt64(batch.entries.count))
+      let (bytes, count) = try Self.forwarded(message, names)
+      try await lane.sendWaiting(bytes)
+      forwarded.add(UInt64(count))
     }
     throw SkerryError(.closed, "devicecore ended the stream")
   }
@@ -111,10 +116,13 @@ import Wire
   }
 
   /// What the cloud has applied may be forgotten below; a refused batch ends both streams.
-  private func acknowledge(_ lane: SessionStream, _ device: Session, _ pull: SessionStream) async throws {
+  private func acknowledge(
+    _ lane: SessionStream, _ device: Session, _ pull: SessionStream, _ names: [Incarnation]
+  ) async throws {
     defer { pull.reset("the readings lane ended") }
     while let message = try await lane.receive() {
-      guard case .applied(let incarnation, let number, let refused) = try LaneMessage.decode(message) else { continue }
+      guard case .applied(let incarnation, let number, let refused) = try LaneMessage.decode(message, names)
+      else { continue }
       if refused { throw SkerryError(.conflict, "the cloud's cursor of the readings lane is \(number)") }
       _ = try await device.call(
         method: "readings.ack",
@@ -123,37 +131,14 @@ import Wire
     }
   }
 
-  /// devicecore's page as a batch of the lane.
-  static func batch(_ message: Bytes) throws(SkerryError) -> LaneBatch {
-    let page = try CBOR.decode(message)
-    guard let incarnation = Bytes(hex: page["i"].string ?? "").flatMap(Incarnation.init),
-      let after = page["a"].int, let through = page["t"].int, after >= 0, through >= after
-    else { throw SkerryError(.protocolViolation, "a page of readings without i, a and t") }
-    var entries: [LaneEntry] = []
-    for row in page["r"].array ?? [] {
-      guard let reading = reading(row) else {
-        throw SkerryError(.protocolViolation, "a reading that is no row of seven")
-      }
-      entries.append(LaneEntry(number: reading.number, payload: CBOR.encode(reading.encoded)))
+  /// devicecore's message as the lane carries it: with the incarnation as its place in `names`, the block as it is.
+  nonisolated static func forwarded(_ message: Bytes, _ names: [Incarnation]) throws(SkerryError) -> (Bytes, count: Int)
+  {
+    let decoded = try LaneMessage.decode(message)
+    switch decoded {
+    case .batch(let batch): return (decoded.encode(names), batch.entries.count)
+    case .readings(let packed): return (decoded.encode(names), try ReadingBlock.count(packed.block))
+    case .cursors, .applied: throw SkerryError(.protocolViolation, "devicecore sent no batch of readings")
     }
-    if !page["lost"].isNull {
-      func number(_ key: String) -> UInt64 { UInt64(clamping: page["lost"][key].int ?? 0) }
-      let lost = LanePayload.dropped(from: number("from"), to: number("to"), count: number("count"))
-      entries = [LaneEntry(number: UInt64(through), payload: lost.encode())]
-    }
-    return LaneBatch(incarnation: incarnation, after: UInt64(after), through: UInt64(through), entries: entries)
-  }
-
-  /// `[number, device, property, type, value, quality, time]`, the value as it is or as text.
-  private static func reading(_ row: Value) -> Reading? {
-    guard var fields = row.array, fields.count == 7 else { return nil }
-    switch fields[4] {
-    case .string: break
-    case .int(let value): fields[4] = .string(String(value))
-    case .double(let value): fields[4] = .string(String(value))
-    case .bool(let value): fields[4] = .string(value ? "true" : "false")
-    case .null, .array, .object: fields[4] = ""
-    }
-    return Reading(.array(fields))
   }
 }

@@ -2,6 +2,7 @@ import Base
 import Logging
 import ObjectLog
 import Sync
+import Wire
 
 /// Applies the node's slice to its replica: one position, one transaction, in order.
 ///
@@ -23,6 +24,10 @@ import Sync
   private var reached: Cursor?
   /// Positions that were applied, for metrics.
   package let applied = Counter()
+  /// The status that the node itself told and the cloud shows now, from what was shown before; nil if it is none of its.
+  package var toldStatus: ((_ key: String, _ shown: Value, _ isIt: (Bytes) -> Bool) -> Bytes?)?
+  /// The cloud referred to a status that this node does not know (any more): the slice has to begin again, whole.
+  package private(set) var needsWhole = false
 
   package init(replica: any ObjectLog, logger: Logger) {
     self.replica = replica
@@ -48,10 +53,13 @@ import Sync
     for (key, revision) in try inventory() { digest.add(key: key, revision: revision) }
     // Nothing that is here counts as being where the cloud is: it sends the slice whole, and what it lacks goes.
     if grace?.isOver == true { return ["digest": ""] }
-    return [
+    var parameters: Value = [
       "log": .string(tail.log.description), "epoch": .int(Int64(clamping: tail.epoch)),
       "position": .int(Int64(clamping: tail.position)), "digest": .string(digest.bytes.hex),
     ]
+    if needsWhole { parameters["whole"] = true }
+    needsWhole = false
+    return parameters
   }
 
   private func inventory() throws(SkerryError) -> [(key: String, revision: UInt64)] {
@@ -153,6 +161,7 @@ import Sync
       switch entry {
       case .put(let object): object.key
       case .drop(let key): key
+      case .told(let key, _, _): key
       }
     var held = try replica.read(key, at: nil)
     if let last = earlier.last(where: { $0.key == key }) { held = last.type == .deleted ? nil : last.object }
@@ -162,11 +171,32 @@ import Sync
       return Entry(
         position: position, index: index, key: key, revision: held.revision, previousRevision: held.revision,
         type: .deleted, object: held, previousMeta: held.meta)
+    case .told(_, let revision, let check):
+      return try told(key, held, revision, check, position, index)
     case .put(let object):
       return Entry(
         position: position, index: index, key: key, revision: object.revision, previousRevision: held?.revision ?? 0,
         type: held == nil ? .created : .modified, object: stored(object), previousMeta: held?.meta)
     }
+  }
+
+  private func told(
+    _ key: String, _ held: StoredObject?, _ revision: UInt64, _ check: UInt32, _ position: UInt64, _ index: UInt32
+  ) throws(SkerryError) -> Entry {
+    guard var object = held else {
+      throw SkerryError(.protocolViolation, "the cloud shows the status of \(key), which is not here")
+    }
+    let shown = try object.status.map { bytes throws(SkerryError) in try CBOR.decode(bytes) } ?? .null
+    guard let status = toldStatus?(key, shown, { SliceEntry.check($0) == check }) else {
+      needsWhole = true
+      throw SkerryError(.conflict, "the cloud shows a status of \(key) that is none of this node's")
+    }
+    let before = object.revision
+    object.status = status
+    object.statusRevision = revision
+    return Entry(
+      position: position, index: index, key: key, revision: object.revision, previousRevision: before,
+      type: .modified, object: object, previousMeta: object.meta)
   }
 
   private func stored(_ object: SliceObject) -> StoredObject {

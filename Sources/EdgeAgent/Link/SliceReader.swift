@@ -50,6 +50,12 @@ import Wire
       } catch {
         queue = []
         busy = false
+        stream.onMessage = nil
+        if follower.needsWhole {
+          stream.onEnd = nil
+          logger.debug("the slice begins again: \(error)")
+          return onFailure(error)
+        }
         logger.error(EdgeLog.replicaApply, "the slice cannot be applied: \(error)")
         return onFailure(error)
       }

@@ -35,7 +35,23 @@ enum PodDefaults {
     spec.eachElement("volumes", volume)
   }
 
-  /// The tolerations that every pod gets when it is created: five minutes for a node that is not ready or not heard.
+  /// Whether a pod can run on one node only: it names the node, or the host that it wants.
+  static func isPinned(_ spec: Value) -> Bool {
+    let host: Value = "kubernetes.io/hostname"
+    if spec["nodeName"].string?.isEmpty == false || !spec["nodeSelector"]["kubernetes.io/hostname"].isNull {
+      return true
+    }
+    let required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    let terms = required["nodeSelectorTerms"].array ?? []
+    return !terms.isEmpty
+      && terms.allSatisfy { term in
+        let names = (term["matchFields"].array ?? []).contains { $0["key"] == "metadata.name" }
+        return names || (term["matchExpressions"].array ?? []).contains { $0["key"] == host && $0["operator"] == "In" }
+      }
+  }
+
+  /// The tolerations that every pod gets when it is created: five minutes for a node that is not ready or not heard. A
+  /// pod that is pinned to a node stays there, as DaemonSets' pods do: it could run nowhere else.
   static func admit(_ spec: inout Value) {
     spec.setDefault("priority", 0)
     spec.setDefault("preemptionPolicy", "PreemptLowerPriority")
@@ -44,9 +60,9 @@ enum PodDefaults {
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
       let taint = Taint(key: key, effect: "NoExecute")
       guard !tolerations.contains(where: { Toleration($0).tolerates(taint) }) else { continue }
-      tolerations.append([
-        "key": .string(key), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
-      ])
+      var toleration: Value = ["key": .string(key), "operator": "Exists", "effect": "NoExecute"]
+      if !isPinned(spec) { toleration["tolerationSeconds"] = 300 }
+      tolerations.append(toleration)
     }
     spec["tolerations"] = .array(tolerations)
   }

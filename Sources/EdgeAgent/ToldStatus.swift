@@ -1,0 +1,68 @@
+import Base
+import ObjectModel
+import Wire
+
+/// What the node has told of one object's status, and how much of that the cloud is known to have. Pure.
+struct ToldStatus: Sendable {
+  /// Statuses under way; beyond it the whole status is told instead of differences.
+  static let maxOpen = 4
+  /// Statuses that may yet be shown by the cloud.
+  static let maxRecent = 8
+
+  let uid: String
+  /// The newest, whole.
+  private(set) var status: Value?
+  /// The cloud has applied this one; nil as long as that is not known of any.
+  private var certain: Value?
+  /// Told, and not known to be applied, by their numbers.
+  private var open: [(number: UInt64, status: Value)] = []
+  /// The fields that were told lately, for what the cloud shows of them.
+  private var recent: [Value] = []
+
+  init(uid: String) { self.uid = uid }
+
+  /// What to tell so that the status becomes this one, whichever of the statuses before the cloud has; nil: nothing.
+  func fields(for new: Value) -> Value? {
+    if status == new { return nil }
+    guard let certain, open.count < Self.maxOpen else { return StatusIntent.whole(new) }
+    let fields = StatusIntent.difference(new, from: [certain] + open.map(\.status))
+    return fields.object?.isEmpty == true ? nil : fields
+  }
+
+  /// It was told by these fields, under a number; nil: it could not be stored, and is told anew with the next change.
+  mutating func tell(_ new: Value, _ fields: Value, number: UInt64?) {
+    guard let number else {
+      self = ToldStatus(uid: uid)
+      return
+    }
+    status = new
+    open.append((number, new))
+    recent = (recent + [fields]).suffix(Self.maxRecent)
+  }
+
+  mutating func applied(through number: UInt64) {
+    guard let last = open.last(where: { $0.number <= number }) else { return }
+    certain = last.status
+    open.removeAll { $0.number <= number }
+  }
+
+  /// Whether what the cloud shows is what was told, now or lately: while statuses are under way it may be behind.
+  func isShown(_ shown: Value) -> Bool {
+    guard let status else { return true }
+    return OwnStatus.isShown(status, in: shown)
+  }
+
+  /// The bytes that what was told makes of `shown`, if `isIt` knows them: the cloud took one of the words, or several in
+  /// a row.
+  func madeOf(_ shown: Value, isIt: (Bytes) -> Bool) -> Bytes? {
+    for start in recent.indices.reversed() {
+      var status = shown
+      for fields in recent[start...] {
+        status = StatusIntent.merge(fields, into: status).withoutNulls()
+        let bytes = CBOR.encode(status)
+        if isIt(bytes) { return bytes }
+      }
+    }
+    return nil
+  }
+}

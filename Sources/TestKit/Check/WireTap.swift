@@ -7,7 +7,8 @@ import Wire
   private enum Kind {
     case slice(log: String, position: Int64)
     case following
-    case lane
+    /// With the incarnations that its messages name by their places.
+    case lane([Incarnation])
   }
   private unowned let world: SimWorld
   private var up = FrameDecoder()
@@ -79,9 +80,10 @@ import Wire
       let params = (try? CBOR.decode(open.params)) ?? .null
       kinds[frame.stream] = .slice(log: params["log"].string ?? "", position: params["position"].int ?? 0)
     case "lane":
-      kinds[frame.stream] = .lane
       let params = (try? CBOR.decode(open.params)) ?? .null
-      if params["incarnations"].array?.count ?? 0 > 1 { world.take(.laneIncarnations) }
+      let names = (params["incarnations"].array ?? []).compactMap { $0.string.flatMap { Bytes(hex: $0) } }
+      kinds[frame.stream] = .lane(names.compactMap { Incarnation($0) })
+      if names.count > 1 { world.take(.laneIncarnations) }
     default: break
     }
   }
@@ -89,7 +91,7 @@ import Wire
   private func message(_ frame: Frame, isUp: Bool) {
     guard let kind = kinds[frame.stream], frame.payload.count > 1 else { return }
     switch kind {
-    case .lane: lane(frame, isUp: isUp)
+    case .lane(let names): lane(frame, names, isUp: isUp)
     case .slice, .following: if !isUp { slice(frame, kind) }
     }
   }
@@ -116,15 +118,15 @@ import Wire
     }
   }
 
-  private func lane(_ frame: Frame, isUp: Bool) {
+  private func lane(_ frame: Frame, _ names: [Incarnation], isUp: Bool) {
     if isUp {
       world.take(.laneBatch)
-      if case .batch(let batch)? = try? LaneMessage.decode(frame.payload) {
+      if case .batch(let batch)? = try? LaneMessage.decode(frame.payload, names) {
         unanswered[frame.stream, default: []].append(batch.through)
       }
       return
     }
-    switch try? LaneMessage.decode(frame.payload) {
+    switch try? LaneMessage.decode(frame.payload, names) {
     case .cursors(let cursors): world.take(cursors.values.contains { $0 > 0 } ? .laneResumed : .laneNew)
     case .applied(_, let number, let refused):
       let through = unanswered[frame.stream]?.isEmpty == false ? unanswered[frame.stream]?.removeFirst() : nil

@@ -85,7 +85,7 @@ import Wire
       scheduler: clock, random: random, metrics: metrics, logger: logger,
       configuration: world.seams.configuration(world.sessionConfiguration))
     server.connector = hub
-    HubCalls.register(on: server, directory: directory, readings: readings)
+    HubCalls.register(on: server, directory: directory, readings: readings, hub: hub)
     twins = TwinReporter(api: server, scheduler: clock, logger: logger)
   }
 

@@ -63,11 +63,13 @@ extension Defect {
   private var count = 0
   override func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
     var spoiled = batch
-    spoiled.entries = batch.entries.flatMap { entry in
-      count += 1
-      return count % 30 == 0 ? [entry, entry] : [entry]
-    }
+    spoiled.entries = batch.entries.flatMap(doubled)
+    spoiled.readings = batch.readings.flatMap(doubled)
     try await inner.apply(spoiled, node: node, lane: lane)
+  }
+  private func doubled<Item>(_ item: Item) -> [Item] {
+    count += 1
+    return count % 30 == 0 ? [item, item] : [item]
   }
 }
 
@@ -75,11 +77,13 @@ extension Defect {
   private var count = 0
   override func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
     var spoiled = batch
-    spoiled.entries = batch.entries.filter { _ in
-      count += 1
-      return lane == .status || count % 20 != 0
-    }
+    spoiled.entries = batch.entries.filter { _ in isKept(lane) }
+    spoiled.readings = batch.readings.filter { _ in isKept(lane) }
     try await inner.apply(spoiled, node: node, lane: lane)
+  }
+  private func isKept(_ lane: Lane) -> Bool {
+    count += 1
+    return lane == .status || count % 20 != 0
   }
 }
 

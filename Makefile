@@ -8,17 +8,13 @@ MINUTES ?= 15
 COUNT ?= 50
 SEED ?=
 SCENARIO ?= all
-PYTHON := .venv/bin/python
-
-.PHONY: help demo test chaos power-cuts build release fmt check fuzz bench deps deps-test clean
-.PHONY: help demo test chaos build release fmt check fuzz bench deps deps-test clean
-.PHONY: help demo test build release fmt check fuzz bench bench-peers budgets deps deps-test clean
-.PHONY: help demo test chaos acceptance-edge build release fmt check fuzz bench deps deps-test clean
 SEEDS ?= 100
 FIRST ?= 1
 JOBS ?= 2
+PYTHON := .venv/bin/python
 
-.PHONY: help demo test chaos simulate simulate-defects build release fmt check fuzz bench deps deps-test clean
+.PHONY: help demo test chaos power-cuts acceptance-edge simulate simulate-defects build release fmt check fuzz bench
+.PHONY: bench-peers budgets deps deps-test clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -35,8 +31,10 @@ chaos: deps-test build $(PYTHON) ## real daemons under random faults and load, t
 power-cuts: deps-test build $(PYTHON) ## power cuts: thousands in simulated disks, COUNT=50 in each real daemon; SEED=x
 	POWER_CUT_ROUNDS=5 swift test $(TRAITS) --disable-xctest --no-parallel --filter PowerCutTests
 	cd Tests/Python && POWER_CUTS=$(COUNT) POWER_CUT_SEED=$(or $(SEED),1) ../../$(PYTHON) -m unittest -v test_power_cuts
+
 acceptance-edge: deps-test build $(PYTHON) ## what a node must bear, in full (15 minutes); SCENARIO="reboot --pods 20"
 	$(PYTHON) Tests/Chaos/acceptance.py $(SCENARIO)
+
 simulate: deps ## SEEDS=100 simulated clusters from seed FIRST=1 on, JOBS=2 at a time; SEED=x replays one, TRACE=1 tells all
 	scripts/simulate.sh seeds "$(SEEDS)" "$(FIRST)" "$(JOBS)" "$(SEED)" "$(TRACE)" "$(DEFECT)"
 

@@ -38,7 +38,8 @@ acceptance-edge: deps-test build $(PYTHON) ## what a node must bear, in full (15
 simulate: deps ## SEEDS=100 simulated clusters from seed FIRST=1 on, JOBS=2 at a time; SEED=x replays one, TRACE=1 tells all
 	scripts/simulate.sh seeds "$(SEEDS)" "$(FIRST)" "$(JOBS)" "$(SEED)" "$(TRACE)" "$(DEFECT)"
 
-simulate-defects: deps ## each planted defect until a seed finds it, at most SEEDS=100 of them; prints a table
+simulate-defects: SEEDS := 200
+simulate-defects: deps ## each planted defect until a seed finds it by the promise that it breaks, SEEDS=200 at most
 	scripts/simulate.sh defects "$(SEEDS)" "$(FIRST)" "$(JOBS)"
 
 build: deps ## every program, for debugging

@@ -88,6 +88,17 @@ func importedModule(_ line: String) -> String? {
     }
   }
 
+  /// Planted defects, simulated machines and disks that lie are `TestKit`'s: no program but the simulator has it, so no
+  /// build of a daemon can hold one.
+  @Test func onlyTheSimulatorHasTheTestKit() throws {
+    let users = try House.read().rooms.values.filter { $0.dependencies.contains("TestKit") }.map(\.name)
+    #expect(users == ["skerry-simulate"])
+    for (file, code) in try Repository.code() where file.room != "TestKit" {
+      let plants = code.lines.contains { $0.contains("Defect(") }
+      #expect(!plants, "\(file.path): planted defects live in TestKit alone")
+    }
+  }
+
   @Test func importsGoStrictlyDownAndAreDeclared() throws {
     let house = try House.read()
     for (file, code) in try Repository.code() {

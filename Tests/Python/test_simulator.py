@@ -1,6 +1,7 @@
 """The simulator itself: small seeds hold every promise, a seed replays to the bit, and planted defects are found."""
 
 import os
+import re
 import subprocess
 import unittest
 
@@ -24,6 +25,9 @@ class SimulatorTests(unittest.TestCase):
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
         self.assertIn("4 seeds", run.stdout)
         self.assertIn("violations: 0", run.stdout)
+        cuts = [int(word) for word in re.findall(r"power cut in a write of \w+ +(\d+)", run.stdout)]
+        self.assertGreater(sum(cuts), 0, run.stdout)
+        self.assertIn("databases checked in full after a power cut", run.stdout)
 
     def test_a_seed_replays_to_the_bit(self):
         first, second = (simulate("--first", "7").stdout for _ in range(2))

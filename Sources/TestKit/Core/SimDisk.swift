@@ -1,5 +1,7 @@
 import Base
 import FaultVFS
+import ObjectLog
+import Store
 
 /// The disk that one program of a simulated machine keeps its stores on.
 @LoopActor package final class SimDisk {
@@ -17,10 +19,29 @@ import FaultVFS
   /// The power failed: what was not synced is kept, lost or torn.
   package func powerCut() { image.powerCut() }
 
-  /// The power will fail within the next so many changes of the disk. `isCut` tells when it has.
+  /// The power will fail within the next so many changes and syncs of the disk. `powerCuts` tells when it has.
   package func cutPower(within operations: UInt64) { image.cutPower(at: image.operations + operations) }
   package func cancelCut() { image.cutPower(at: nil) }
   package var powerCuts: Int { image.powerCuts }
+
+  /// The full check of every database as it is now, on a copy, so that the check repairs nothing: the structure of
+  /// every page, and of a log every checksum and its index. Answers how many there were; throws what is wrong.
+  package func check() throws(SkerryError) -> UInt64 {
+    let copy = DiskImage(random: SeededRandom(seed: 0))
+    copy.restore(image.image)
+    var count: UInt64 = 0
+    for path in copy.paths where path.hasSuffix(".db") {
+      let database = try Database.reader(path: path, vfs: copy.vfs)
+      // A first start that did not come to its first commit.
+      if try database.int("SELECT count(*) FROM sqlite_schema") == 0 { continue }
+      try database.checkStructure(full: true)
+      count += 1
+      guard Self.logs.contains(path), try database.int("SELECT count(*) FROM state") > 0 else { continue }
+      _ = try LogCheck.run(path: path, vfs: copy.vfs)
+    }
+    return count
+  }
+  private static let logs: Set<String> = ["/objects.db", "/replica.db"]
 
   package func setFull(_ full: Bool) { image.faults.capacity = full ? image.usedBytes + 8192 : nil }
 

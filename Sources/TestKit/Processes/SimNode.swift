@@ -120,7 +120,22 @@ import Transport
       disk.powerCut()
       deviceDisk.powerCut()
       world.count("power cut of a node")
+      world.checkDisks(of: self)
     }
+    reboot()
+  }
+
+  /// The power failed in the middle of a write of one of the two disks.
+  package func losePower(inWriteOf cut: SimDisk) {
+    killEdge(silently: true)
+    killDevices(silently: true)
+    for disk in [disk, deviceDisk] { if disk === cut { disk.processDied() } else { disk.powerCut() } }
+    world.count("power cut in a write of \(cut === disk ? "edgecore" : "devicecore")")
+    world.checkDisks(of: self)
+    reboot()
+  }
+
+  private func reboot() {
     runtime.reboot()
     try? Files.removeTree("\(files)/volatile")
   }

@@ -1,7 +1,8 @@
 import Base
 import Glibc
 
-/// Plants each defect in turn, in processes of their own, until a seed finds it; prints which promise did.
+/// Plants each defect in turn, in processes of their own, until a seed finds it by the promise that it breaks. A seed that
+/// finds it only by another promise is named beside it: one loss can break more than one.
 struct DefectTable {
   private let options: SimulateCommand.Options
   init(_ options: SimulateCommand.Options) { self.options = options }
@@ -11,12 +12,15 @@ struct DefectTable {
     let child: ChildOutput
     var seeds = 0
     var found: RunResult?
+    /// The first seed that found it by other promises only.
+    var other: RunResult?
   }
 
   func run() throws(SkerryError) -> Int32 {
     var waiting = Defect.all
     var searches: [Search] = []
     var rows: [String: (row: String, isFound: Bool)] = [:]
+    SimulateCommand.say("planted defect".padded(24) + "breaks".padded(20) + "found")
     while !waiting.isEmpty || !searches.isEmpty {
       while !waiting.isEmpty, searches.count < options.jobs {
         let defect = waiting.removeFirst()
@@ -29,7 +33,12 @@ struct DefectTable {
         for line in lines ?? [] {
           guard let result = Report.result(fromLine: line) else { continue }
           searches[index].seeds += 1
-          if !result.violations.isEmpty { searches[index].found = result }
+          if result.violations.isEmpty { continue }
+          if result.finds(searches[index].defect) {
+            searches[index].found = result
+          } else if searches[index].other == nil {
+            searches[index].other = result
+          }
         }
         guard lines == nil else { continue }
         _ = searches[index].child.wait()
@@ -47,12 +56,13 @@ struct DefectTable {
 
   private func row(_ search: Search) -> (row: String, isFound: Bool) {
     let name = search.defect.name.padded(24) + search.defect.breaks.rawValue.padded(20)
-    guard let found = search.found else { return (name + "NOT FOUND within \(search.seeds) seeds", false) }
-    let promises = found.violations.map(\.promise)
-    let isRight = promises.contains(search.defect.breaks)
-    let first = found.violations.first { $0.promise == search.defect.breaks } ?? found.violations[0]
-    let what = isRight ? "" : "by \(promises[0].rawValue) INSTEAD, "
-    return (name + what + "seed \(found.seed), after \(search.seeds): \(first.text.prefix(110))", isRight)
+    var beside = ""
+    if let other = search.other, let promise = other.violations.first?.promise {
+      beside = " (also seed \(other.seed), by \(promise.rawValue))"
+    }
+    guard let found = search.found, let first = found.violations.first(where: { $0.promise == search.defect.breaks })
+    else { return (name + "NOT FOUND within \(search.seeds) seeds" + beside, false) }
+    return (name + "seed \(found.seed), after \(search.seeds)\(beside): \(first.text.prefix(110))", true)
   }
 }
 

@@ -2,6 +2,8 @@
 package enum FaultKind: String, Sendable, CaseIterable {
   case cloudCrash, cloudPowerCut, cloudRestored, cloudUpgrade
   case edgeCrash, edgePowerCut, edgeReboot, deviceCrash
+  /// The power fails in the middle of a write of that program's disk, not between two steps.
+  case cloudPowerCutInWrite, edgePowerCutInWrite, devicePowerCutInWrite
   case nodeWiped, nodeRestored, hardwareReplaced
   case linkCut, connectionReset, lostAnswer
   case halfOpen, halfOpenForgotten, oneWayUp, oneWayDown, staleSession

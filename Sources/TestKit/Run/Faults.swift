@@ -40,6 +40,8 @@ import ObjectLog
     let done =
       switch kind {
       case .cloudCrash, .cloudPowerCut, .cloudRestored, .cloudUpgrade, .cloudDiskFull, .compaction: cloud(kind)
+      case .cloudPowerCutInWrite: cutCloudInWrite()
+      case .edgePowerCutInWrite, .devicePowerCutInWrite: cutInWrite(kind, node)
       case .edgeCrash, .edgePowerCut, .edgeReboot, .deviceCrash, .nodeWiped, .nodeRestored, .hardwareReplaced,
         .edgeDiskFull, .boot1970, .clockSkew, .clockStep, .certificateExpired:
         machine(kind, node)
@@ -147,6 +149,53 @@ import ObjectLog
     default: mend(after: random.duration(.milliseconds(100), .seconds(20))) { node.start() }
     }
     return true
+  }
+
+  // MARK: Power cuts in a write
+
+  /// A write-point cut counts as a fault when it fell, and is given up when its disk writes nothing for so long.
+  private static let patience: Duration = .seconds(240)
+
+  /// One in four falls into a start: the program has died, and its next life writes.
+  private func cutCloudInWrite() -> Bool {
+    guard let cloud = world.cloud, cloud.process.isAlive else { return false }
+    if random.chance(25) {
+      world.killCloud(power: false)
+      mend(after: random.duration(.milliseconds(200), .seconds(10))) { self.world.startCloud() }
+    }
+    arm(world.cloudDisk, .cloudPowerCutInWrite, "cloud") {
+      self.world.lostPowerInWrite()
+      self.mend(after: self.random.duration(.milliseconds(200), .seconds(30))) { self.world.startCloud() }
+    }
+    return false
+  }
+
+  private func cutInWrite(_ kind: FaultKind, _ node: SimNode) -> Bool {
+    var node = node
+    if kind == .devicePowerCutInWrite {
+      guard let other = random.pick(world.nodes.filter(\.hasDevice)) else { return false }
+      node = other
+    }
+    guard node.edge != nil, node.deviceCore != nil else { return false }
+    let disk = kind == .edgePowerCutInWrite ? node.disk : node.deviceDisk
+    if random.chance(25) {
+      if kind == .edgePowerCutInWrite { node.killEdge() } else { node.killDevices() }
+      mend(after: random.duration(.milliseconds(100), .seconds(10))) { node.start() }
+    }
+    arm(disk, kind, node.name) { [self, node] in
+      node.losePower(inWriteOf: disk)
+      mend(after: random.duration(.milliseconds(100), .seconds(20))) { node.start() }
+    }
+    return false
+  }
+
+  private func arm(_ disk: SimDisk, _ kind: FaultKind, _ name: String, _ fell: @escaping @LoopActor () -> Void) {
+    let disarm = world.writeCuts.arm(disk, within: UInt64(random.between(1, 40))) { [self] in
+      counts[kind, default: 0] += 1
+      note(kind, name)
+      fell()
+    }
+    mend(after: Self.patience, disarm)
   }
 
   // MARK: The network

@@ -85,6 +85,8 @@ package struct Report: Sendable {
     lines += Self.table(checks, Promise.allCases.map(\.rawValue))
     lines.append("transitions taken:")
     lines += Self.table(transitions, Transition.allCases.map(\.rawValue))
+    let cut = ["cloudcore", "edgecore", "devicecore"].map { "\($0) \(counts["power cut in a write of \($0)"] ?? 0)" }
+    lines.append("power cuts at a write point: \(cut.joined(separator: ", "))")
     lines.append("besides:")
     lines += Self.table(counts, counts.keys.sorted())
     let never = Transition.allCases.map(\.rawValue).filter { transitions[$0] ?? 0 == 0 }

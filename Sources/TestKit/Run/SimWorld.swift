@@ -32,6 +32,7 @@ import Wire
   package private(set) var watches: [WatchClient] = []
   package private(set) lazy var faults = Faults(self)
   package private(set) lazy var workload = Workload(self)
+  package let writeCuts = WriteCuts()
   package let cloudMachine: LateMachine
   package let cloudDisk: SimDisk
   package private(set) var cloud: SimCloud?
@@ -223,9 +224,35 @@ import Wire
     if power {
       cloudDisk.powerCut()
       count("power cut of the cloud")
+      check(cloudDisk, "the cloud")
     } else {
       cloudDisk.processDied()
     }
+  }
+
+  /// The power failed in the middle of a write of the cloud's disk, perhaps in a start.
+  package func lostPowerInWrite() {
+    cloudServes = false
+    cloud?.kill(silently: true)
+    cloud = nil
+    cloudDisk.processDied()
+    count("power cut in a write of cloudcore")
+    check(cloudDisk, "the cloud")
+  }
+
+  /// The full check of what a power cut left, before anything opens it.
+  private func check(_ disk: SimDisk, _ owner: String) {
+    do throws(SkerryError) {
+      count("databases checked in full after a power cut", try disk.check())
+      judge.check(.durable, true, "")
+    } catch {
+      judge.check(.durable, false, "a database of \(owner) after a power cut: \(error)")
+    }
+  }
+
+  package func checkDisks(of node: SimNode) {
+    check(node.disk, "\(node.name)'s edgecore")
+    check(node.deviceDisk, "\(node.name)'s devicecore")
   }
 
   package var canRestoreCloud: Bool { backupMark != nil && cloudDisk.hasBackup }

@@ -22,7 +22,7 @@ package enum SimulateCommand {
       --seeds COUNT     how many seeds, one after the other (1)
       --jobs N          worker processes (1)
       --trace           print everything that happens, as it happens
-      --defect NAME     plant a defect, and end at the first seed that finds it
+      --defect NAME     plant a defect, and end at the first seed that finds it by the promise that it breaks
       --defects         each defect in turn, within so many seeds; a table
       --list-defects    the names of the defects and the promises that they break
       --small           few nodes and little time
@@ -118,7 +118,7 @@ package enum SimulateCommand {
       } else {
         tell(result, options)
       }
-      if defect != nil, !result.violations.isEmpty { break }
+      if let defect, result.finds(defect) { break }
     }
     if options.lines { return 0 }
     if defect == nil { say(report.description) }

@@ -15,6 +15,9 @@ package struct RunResult: Sendable {
   package var violations: [Violation] = []
   /// The running hash of everything that happened.
   package var digest: UInt64 = 0
+
+  /// A violation of the promise that the defect breaks.
+  func finds(_ defect: Defect) -> Bool { violations.contains { $0.promise == defect.breaks } }
 }
 
 /// Runs whole seeds, one after the other, on this process's simulated executor.
@@ -98,8 +101,10 @@ package struct Simulation {
       LoopActor.entered {
         world.trace.mix(time.now ^ step.id)
         step.run()
+        world.writeCuts.look()
       }
       executor.drain()
+      LoopActor.entered { world.writeCuts.look() }
       if LoopActor.entered({ !world.judge.violations.isEmpty }) { return }
     }
     precondition(time.steps < Self.maxSteps, "seed \(world.seed) does not come to an end")

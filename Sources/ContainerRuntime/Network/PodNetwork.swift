@@ -80,6 +80,9 @@ import ObjectModel
         try await removeRules(of: id)
         try await delete(id, portMappings, namespace)
       }
+      // A DEL that was killed after it took the interface away, but before all NAT rules, leaves the rest for good: the
+      // next one finds no interface, hence no address, and asks for nothing.
+      try await removeRules(of: id)
     }
   }
 

@@ -79,7 +79,6 @@ import ObjectModel
     let key = "\(device.namespace)/\(device.name)"
     let model = device.spec["deviceModelRef"]["name"].string
       .flatMap { modelInformer[ObjectKey(namespace: device.namespace, name: $0)] }
-    desired.set(key, DeviceConfiguration.desired(device))
     // Only the model is missing, and the device was never joined with one: that may be on its way.
     if model == nil, device.spec["deviceModelRef"]["name"].string?.isEmpty == false, told[key] == nil {
       return wait(for: device, key)
@@ -105,6 +104,8 @@ import ObjectModel
   private func join(_ device: Object, _ key: String, _ model: Object?) {
     let outcome = DeviceConfiguration.join(device: device, model: model)
     if let assignment = outcome.assignment { hub.assign(assignment) } else { hub.remove(key) }
+    // After the assignment, without which nothing can be applied, and which nothing else would tell it of.
+    desired.set(key, DeviceConfiguration.desired(device))
     if told[key] != outcome.problems { tell(key, outcome.problems, device) }
   }
 

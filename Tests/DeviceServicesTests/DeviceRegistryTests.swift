@@ -1,6 +1,7 @@
 import API
 import APIServer
 import Base
+import DeviceConformance
 import DeviceSDK
 import DeviceServices
 import EventLoop
@@ -9,15 +10,15 @@ import ObjectLog
 import ObjectModel
 import Testing
 
-/// The registry over an API server in memory, with a store and no driver.
+/// The registry over an API server in memory, with a store, and with a driver once the bench's link is started.
 @LoopActor private final class RegistryWorld {
   let loop = Loop.startShared()
   let server: APIServer
-  let hub: DriverHub
-  let store: ReadingStore
+  let bench: DeviceBench
   let registry: DeviceRegistry
+  var hub: DriverHub { bench.hub }
+  var store: ReadingStore { bench.store }
   private let caller = Caller.controller("test")
-  private let directory = Directory()
 
   init(patience: Duration) async throws {
     let (random, logger) = (SeededRandom(seed: 1), quietLogger())
@@ -25,35 +26,36 @@ import Testing
       log: MemoryObjectLog(random: random), authorizer: HouseAuthorizer(logger: logger), scheduler: loop,
       random: random, logger: logger)
     try await server.bootstrap()
-    store = try ReadingStore(path: directory.file, scheduler: loop, random: random)
-    hub = DriverHub(store: store, scheduler: loop, random: random, metrics: Metrics(), logger: logger)
+    bench = try DeviceBench()
     registry = DeviceRegistry(
-      api: server, caller: caller, hub: hub,
-      desired: DesiredValues(hub: hub, store: store, scheduler: loop, random: random, logger: logger), store: store,
-      scheduler: loop, random: random, logger: logger, modelPatience: patience)
+      api: server, caller: caller, hub: bench.hub, desired: bench.desired, store: bench.store, scheduler: loop,
+      random: random, logger: logger, modelPatience: patience)
     registry.start()
   }
 
   func make(_ resource: String, _ object: Value) async throws {
     _ = try await server.create(resource: resource, namespace: "default", object: object, caller: caller)
   }
-  func makeDevice() async throws {
+  /// With a desired level if there is one.
+  func makeDevice(level: String? = nil) async throws {
+    var property: Value = ["name": "level", "visitors": ["protocolName": "memory", "configData": ["cell": "level"]]]
+    if let level { property["desired"] = ["value": .string(level)] }
     try await make(
       Device.resource,
       [
         "metadata": ["name": "d"],
         "spec": [
-          "deviceModelRef": ["name": "m"], "nodeName": "n1", "protocol": ["protocolName": "memory", "configData": [:]],
-          "properties": [["name": "level", "visitors": ["protocolName": "memory", "configData": [:]]]],
+          "deviceModelRef": ["name": "m"], "nodeName": "n1",
+          "protocol": ["protocolName": "memory", "configData": ["bank": "a"]], "properties": [property],
         ],
       ])
   }
-  func makeModel() async throws {
+  func makeModel(accessMode: Value = "ReadOnly") async throws {
     try await make(
       DeviceModel.resource,
       [
         "metadata": ["name": "m"],
-        "spec": ["protocol": "memory", "properties": [["name": "level", "type": "INT", "accessMode": "ReadOnly"]]],
+        "spec": ["protocol": "memory", "properties": [["name": "level", "type": "INT", "accessMode": accessMode]]],
       ])
   }
   func deleteModel() async throws {
@@ -78,9 +80,8 @@ import Testing
 
   func end() async {
     registry.stop()
-    hub.stop()
     server.stop()
-    await store.close()
+    await bench.stop()
   }
 }
 
@@ -109,6 +110,26 @@ import Testing
       try await world.until("a bad reading") {
         try await world.readings().contains { $0.device == "default/d" && !$0.quality.isGood }
       }
+      await world.end()
+    }
+  }
+
+  @Test(arguments: [true, false]) func aDesiredValueReachesADriverThatWasThereBefore(modelFirst: Bool) async throws {
+    try await onLoop {
+      let world = try await RegistryWorld(patience: .seconds(60))
+      world.bench.driver.banks["a"] = ["level": 1]
+      var connected = false
+      let applied = world.hub.onDriver
+      world.hub.onDriver = { name in
+        applied?(name)
+        connected = true
+      }
+      world.bench.link.start()
+      try await world.until("the driver") { connected }
+      if modelFirst { try await world.makeModel(accessMode: "ReadWrite") }
+      try await world.makeDevice(level: "7")
+      if !modelFirst { try await world.makeModel(accessMode: "ReadWrite") }
+      try await world.until("the desired value") { world.bench.driver.banks["a"]?["level"] == 7 }
       await world.end()
     }
   }

@@ -35,8 +35,12 @@ power-cuts: deps-test build $(PYTHON) ## power cuts: thousands in simulated disk
 acceptance-edge: deps-test build $(PYTHON) ## what a node must bear, in full (15 minutes); SCENARIO="reboot --pods 20"
 	$(PYTHON) Tests/Chaos/acceptance.py $(SCENARIO)
 
-simulate: deps ## SEEDS=100 simulated clusters from seed FIRST=1 on, JOBS=2 at a time; SEED=x replays one, TRACE=1 tells all
+simulate: deps ## SEEDS=100 simulated clusters from seed FIRST=1 on, JOBS=2; SEED=x TRACE=1 replays; SCENARIO=hour-cut
+ifeq ($(SCENARIO),all)
 	scripts/simulate.sh seeds "$(SEEDS)" "$(FIRST)" "$(JOBS)" "$(SEED)" "$(TRACE)" "$(DEFECT)"
+else
+	scripts/simulate.sh scenario "$(SCENARIO)"
+endif
 
 simulate-defects: SEEDS := 200
 simulate-defects: deps ## each planted defect until a seed finds it by the promise that it breaks, SEEDS=200 at most

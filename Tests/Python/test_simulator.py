@@ -42,6 +42,21 @@ class SimulatorTests(unittest.TestCase):
             self.assertIn(f"  {promise}: ", run.stdout)
             self.assertIn("replay: make simulate SEED=", run.stdout)
 
+    def test_after_a_cut_every_reading_arrives_once_in_order_and_soon(self):
+        run = simulate("--scenario", "hour-cut")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        self.assertIn("violations: 0", run.stdout)
+        stored, total = re.search(r"at the end: +(\d+) readings in the cloud of (\d+)", run.stdout).groups()
+        self.assertEqual(stored, total)
+        self.assertGreater(int(stored), 60_000)
+        self.assertLess(float(re.search(r"ratio: +([\d.]+)", run.stdout)[1]), 2)
+
+    def test_the_cut_sees_what_is_lost_and_doubled(self):
+        for defect in ("lost-lane-entry", "duplicated-reading"):
+            run = simulate("--scenario", "hour-cut", "--defect", defect)
+            self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
+            self.assertIn("  effectExactlyOnce: ", run.stdout)
+
     def test_what_it_does_not_know_is_refused(self):
         run = simulate("--nonsense")
         self.assertEqual(run.returncode, 2)

@@ -25,6 +25,8 @@ import Sync
   package init(judge: Judge) { self.judge = judge }
 
   package private(set) var readings: UInt64 = 0
+  /// Readings of packed batches that took effect in the cloud.
+  package private(set) var readingsApplied: UInt64 = 0
 
   // MARK: Readings
 
@@ -72,6 +74,7 @@ import Sync
   package func applied(_ batch: LaneBatch, node: String, lane: Lane) {
     let key = LaneKey(node: node, lane: lane, incarnation: batch.incarnation)
     let cursor = cursors[key] ?? 0
+    readingsApplied += UInt64(batch.readings.count)
     judge.check(
       .effectExactlyOnce, batch.after >= cursor,
       "lane \(lane.rawValue) of \(node): entries after \(batch.after) took effect again, \(cursor) had been reached")

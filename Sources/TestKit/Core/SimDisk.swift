@@ -23,6 +23,7 @@ import Store
   package func cutPower(within operations: UInt64) { image.cutPower(at: image.operations + operations) }
   package func cancelCut() { image.cutPower(at: nil) }
   package var powerCuts: Int { image.powerCuts }
+  package var usedBytes: Int { image.usedBytes }
 
   /// The full check of every database as it is now, on a copy, so that the check repairs nothing: the structure of
   /// every page, and of a log every checksum and its index. Answers how many there were; throws what is wrong.

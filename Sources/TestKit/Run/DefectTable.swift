@@ -1,8 +1,8 @@
 import Base
 import Glibc
 
-/// Plants each defect in turn, in processes of their own, until a seed finds it by the promise that it breaks. A seed that
-/// finds it only by another promise is named beside it: one loss can break more than one.
+/// Plants each defect in turn, in processes of their own, until a seed finds it by the promise that it breaks. A seed
+/// that finds it only by another promise is named beside it: one loss can break more than one.
 struct DefectTable {
   private let options: SimulateCommand.Options
   init(_ options: SimulateCommand.Options) { self.options = options }

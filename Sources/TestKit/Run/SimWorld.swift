@@ -50,7 +50,7 @@ import Wire
 
   package init(
     seed: UInt64, authority: SimAuthority, directory: String, planted: Defect? = nil, isSmall: Bool = false,
-    prints: Bool = false
+    knobs: Knobs? = nil, prints: Bool = false
   ) {
     self.seed = seed
     self.authority = authority
@@ -61,7 +61,7 @@ import Wire
     trace = SimTrace(time, prints: prints)
     judge = Judge(time, trace: trace)
     random = SeededRandom.stream(seed, "world")
-    knobs = Knobs(random: SeededRandom.stream(seed, "knobs"), isSmall: isSmall)
+    self.knobs = knobs ?? Knobs(random: SeededRandom.stream(seed, "knobs"), isSmall: isSmall)
     network = SimNetwork(time, random: SeededRandom.stream(seed, "network"), trace: trace)
     ledger = Ledger(judge: judge)
     cloudMachine = LateMachine()
@@ -97,8 +97,8 @@ import Wire
 
   // MARK: Life of a run
 
-  /// Builds the cluster and gives it work and faults; answers when it is up.
-  package func begin() async {
+  /// Builds the cluster, which has nothing to do yet; answers when the cloud serves.
+  package func build() async {
     trace.note("seed \(seed): \(knobs.description)")
     network.onConnection = { [unowned self] near, far in WireTap.attach(near, far, world: self) }
     cloudMachine.machine = SimMachine("cloud", world: self)
@@ -110,6 +110,11 @@ import Wire
       seams.prepare(node)
       node.start()
     }
+  }
+
+  /// Builds the cluster and gives it work and faults; answers when it is up.
+  package func begin() async {
+    await build()
     let wishes = [
       WatchClient.Wish(resource: "configmaps", tier: nil), WatchClient.Wish(resource: "pods", tier: "a"),
       WatchClient.Wish(resource: "secrets", tier: "b"), WatchClient.Wish(resource: "nodes", tier: nil),

@@ -13,11 +13,13 @@ package enum SimulateCommand {
     var defect: String?
     var lines = false
     var small = false
+    var scenario: Scenario?
     var defects = false
   }
 
   static let usage = """
-    usage: skerry-simulate [--first SEED] [--seeds COUNT] [--jobs N] [--trace] [--small] [--defect NAME | --defects | --list-defects]
+    usage: skerry-simulate [--first SEED] [--seeds COUNT] [--jobs N] [--trace] [--small]
+                           [--defect NAME | --defects | --list-defects | --scenario NAME]
       --first SEED      the first seed (1)
       --seeds COUNT     how many seeds, one after the other (1)
       --jobs N          worker processes (1)
@@ -26,6 +28,7 @@ package enum SimulateCommand {
       --defects         each defect in turn, within so many seeds; a table
       --list-defects    the names of the defects and the promises that they break
       --small           few nodes and little time
+      --scenario NAME   hour-cut: a link that is cut for an hour under 1,000 readings a second; prints figures
     """
 
   package static func main() -> Never {
@@ -35,6 +38,10 @@ package enum SimulateCommand {
     }
     if getenv("SWIFT_DETERMINISTIC_HASHING") == nil { restart() }
     do throws(SkerryError) {
+      if let scenario = options.scenario {
+        let planted = options.defect.flatMap(Defect.named)
+        exit(try scenario.run(planted: planted, isSmall: options.small, prints: options.traces) ? 0 : 1)
+      }
       if options.defects { exit(try DefectTable(options).run()) }
       exit(try options.jobs > 1 ? Workers(options).run() : run(options))
     } catch {
@@ -79,6 +86,10 @@ package enum SimulateCommand {
         exit(0)
       case "--trace": options.traces = true
       case "--lines": options.lines = true
+      case "--scenario":
+        index += 1
+        guard index < arguments.count, let scenario = Scenario(rawValue: arguments[index]) else { return nil }
+        options.scenario = scenario
       case "--small": options.small = true
       case "--defects": options.defects = true
       default: return nil

@@ -28,8 +28,8 @@ package struct Simulation {
   static let maxSteps: UInt64 = 60_000_000
 
   private let executor: SimExecutor
-  private let authority: SimAuthority
-  private let directory: String
+  let authority: SimAuthority
+  let directory: String
 
   package init(directory: String) throws(SkerryError) {
     executor = SimExecutor.install()
@@ -82,7 +82,7 @@ package struct Simulation {
   }
 
   /// Runs `body` as a task and the world until it is done and so much virtual time has passed.
-  private func advance(_ world: SimWorld, until span: Duration, _ body: @escaping @LoopActor () async -> Void) {
+  func advance(_ world: SimWorld, until span: Duration, _ body: @escaping @LoopActor () async -> Void) {
     let time = world.time
     let end = time.now + UInt64(span.nanosecondCount)
     let done = Flag()

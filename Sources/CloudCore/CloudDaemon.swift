@@ -83,8 +83,7 @@ import Wire
       let (log, rates) = (log, configuration.groups.rates)
       hub.ratesOfNode = { node in rates[Self.group(of: node, log)] ?? LinkBudget.Rates() }
     }
-    let told = slices
-    objects.onStatus = { node, key in told.nodeTells(node, key) }
+    slices.listen(to: objects)
 
     var settings = ControllerManager.Settings()
     settings.nodes.grace = configuration.nodeGrace

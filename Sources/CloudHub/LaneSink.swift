@@ -37,7 +37,16 @@ import Wire
   /// The stream that speaks for the node, and the rank of its session.
   private var owner: (pipe: any MessagePipe, session: UInt64)?
   /// What each stream was opened with, and the series that it named.
-  private var streams: [ObjectIdentifier: (names: [Incarnation], series: SeriesTable)] = [:]
+  private var streams: [ObjectIdentifier: Opened] = [:]
+
+  private struct Opened {
+    let names: [Incarnation]
+    var series = SeriesTable()
+    let isTold: ToldElsewhere?
+  }
+
+  /// Whether the node hears in another way that an incarnation is applied through a number.
+  package typealias ToldElsewhere = (_ incarnation: Incarnation, _ number: UInt64) -> Bool
 
   package init(node: String, lane: Lane, effect: any LaneEffect, logger: Logger, applied: Counter) {
     self.node = node
@@ -49,8 +58,11 @@ import Wire
 
   /// Takes over a `lane` stream: tells the cursors of the incarnations that the node still holds, then listens. From
   /// here on nothing that comes over an earlier stream has an effect; a stream of an older session than the one that
-  /// speaks is refused. `session` is the session's rank: later ones have higher ranks.
-  package func attach(_ pipe: any MessagePipe, incarnations: [Incarnation], session: UInt64 = 0) {
+  /// speaks is refused. `session` is the session's rank: later ones have higher ranks. What `isTold` says yes to is not
+  /// answered.
+  package func attach(
+    _ pipe: any MessagePipe, incarnations: [Incarnation], session: UInt64 = 0, isTold: ToldElsewhere? = nil
+  ) {
     if let owner, owner.session > session {
       return pipe.fail(LaneSink.fenced("lane \(lane.rawValue) of node \(node)"))
     }
@@ -69,7 +81,7 @@ import Wire
       var told: [Incarnation: UInt64] = [:]
       for incarnation in incarnations { told[incarnation] = try cursor(incarnation) }
       // The stream's closures keep the pipe, until the stream ends.
-      streams[ObjectIdentifier(pipe)] = (incarnations, SeriesTable())
+      streams[ObjectIdentifier(pipe)] = Opened(names: incarnations, isTold: isTold)
       pipe.onMessage = { [weak self] message in self?.received(message, pipe) }
       pipe.onEnd = { [weak self] _ in
         self?.queue.removeAll { $0.pipe === pipe }
@@ -161,7 +173,9 @@ import Wire
         try await effect.apply(batch, node: node, lane: lane)
         cursors[batch.incarnation] = batch.through
         applied.add(UInt64(batch.entries.count + batch.readings.count))
-        answer(batch.through, refused: false)
+        if streams[ObjectIdentifier(pipe)]?.isTold?(batch.incarnation, batch.through) != true {
+          answer(batch.through, refused: false)
+        }
       case .duplicate: answer(position, refused: false)
       case .outOfOrder: answer(position, refused: true)
       }

@@ -19,6 +19,8 @@ import Wire
   private unowned let hub: CloudHub
   private let calls: ServedConnection
   private var pump: SlicePump?
+  /// The incarnation whose numbers the slice may use; see `SlicePump.statusLane`.
+  private var statusLane: Incarnation?
   /// What was counted of the session's bytes so far.
   private var counted = (sent: TrafficCount(), received: TrafficCount())
 
@@ -84,7 +86,7 @@ import Wire
     pump?.end()
     pump = hub.slices.attach(
       node: node, pipe: SessionPipe(stream, of: session), cursor: cursor, digest: digest,
-      whole: parameters["whole"].bool ?? false)
+      whole: parameters["whole"].bool ?? false, statusLane: statusLane)
   }
 
   private func openLane(_ stream: SessionStream) {
@@ -93,7 +95,15 @@ import Wire
       return stream.fail(CallError(reason: "BadRequest", message: "no such lane is taken here"))
     }
     let ids = (parameters["incarnations"].array ?? []).compactMap { $0.string.flatMap { Bytes(hex: $0) } }
-    sink.attach(SessionPipe(stream, of: session), incarnations: ids.compactMap { Incarnation($0) }, session: rank)
+    let incarnations = ids.compactMap { Incarnation($0) }
+    var isTold: LaneSink.ToldElsewhere?
+    if lane == .status, parameters["told"].bool == true {
+      // With as many as may be named it is not certain that the last is the one that the node writes now.
+      statusLane = incarnations.count < LaneMessage.maxIncarnations ? incarnations.last : nil
+      pump?.statusLane = statusLane
+      isTold = { [weak self] in self?.pump?.hasTold($0, $1) ?? false }
+    }
+    sink.attach(SessionPipe(stream, of: session), incarnations: incarnations, session: rank, isTold: isTold)
   }
 
   private func tellLeft(_ stream: SessionStream) {

@@ -12,8 +12,10 @@ import Wire
   private let logger: Logger
   private let refused: Counter
   private let letGo: Counter
-  /// A node tells a status of the object with this log key; called before it takes effect.
-  package var onStatus: ((_ node: String, _ key: String) -> Void)?
+  /// A node tells a status of the object with this log key, by this entry; called before it takes effect.
+  package var onStatus: ((_ node: String, _ key: String, _ incarnation: Incarnation, _ number: UInt64) -> Void)?
+  /// The statuses of a batch, each told to `onStatus`, took effect and so did the cursor, or it is not known which.
+  package var onStatusesApplied: ((_ node: String, _ isStored: Bool) -> Void)?
 
   package init(writer: any LaneWriter, log: any ObjectLog, metrics: Metrics, logger: Logger) {
     self.writer = writer
@@ -67,7 +69,8 @@ import Wire
       do throws(SkerryError) {
         guard let intent = try intent(entry, batch.incarnation, node, lane) else { continue }
         intents.append(intent)
-        if case .status(let reference, _, _) = intent { onStatus?(node, reference.key) }
+        guard case .status(let reference, _, _) = intent else { continue }
+        onStatus?(node, reference.key, batch.incarnation, entry.number)
       } catch {
         refuse(node, lane, "entry \(entry.number): \(error)")
       }
@@ -78,7 +81,9 @@ import Wire
       let results = try await writer.applyLane(
         intents, cursor: (key(node, lane, batch.incarnation), value), caller: .node(node, origin: .lane))
       for case .some(let error) in results { refuse(node, lane, error.message) }
+      if lane == .status { onStatusesApplied?(node, true) }
     } catch {
+      if lane == .status { onStatusesApplied?(node, false) }
       throw SkerryError(.unavailable, "lane \(lane.rawValue) of node \(node) could not be applied", cause: error)
     }
   }

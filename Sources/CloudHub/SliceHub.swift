@@ -14,8 +14,15 @@ import Sync
   private(set) var index = SliceIndex(at: 0)
   /// Each node's in the order of their beginning, so that a run of a seed wakes them alike.
   private var pumps: [String: [SlicePump]] = [:]
-  /// Keys whose status the node tells right now: when it changes it need not be sent back.
-  private var told: [String: Set<String>] = [:]
+  /// What nodes tell of statuses right now: where such a status changes it need not be sent back.
+  private var told: [String: Telling] = [:]
+
+  private struct Telling {
+    /// By log key, the entry of the status lane that told it last.
+    var keys: [String: (incarnation: Incarnation, number: UInt64)] = [:]
+    /// A batch of the lane takes effect right now; the slice waits for that, and says then what became of it.
+    var isApplying = false
+  }
   /// Resources whose status is of no use to a node: it is not in slices, and changes of it alone change none.
   private let bodyOnly: Set<String>
   private var observation: ObservationID?
@@ -108,9 +115,11 @@ import Sync
   /// Serves a node's `slice` stream until it ends.
   /// `whole`: what lies behind the cursor is sent with every status, also those that the node told.
   package func attach(
-    node: String, pipe: any MessagePipe, cursor: Cursor?, digest: Bytes, whole: Bool = false
+    node: String, pipe: any MessagePipe, cursor: Cursor?, digest: Bytes, whole: Bool = false,
+    statusLane: Incarnation? = nil
   ) -> SlicePump {
     let pump = SlicePump(hub: self, node: node, pipe: pipe, logger: logger)
+    pump.statusLane = statusLane
     pump.wholeThrough = whole ? index.position : 0
     pumps[node, default: []].append(pump)
     pump.begin(cursor: cursor, digest: digest)
@@ -125,10 +134,32 @@ import Sync
     }
   }
 
-  /// The node tells the status of an object: the change that follows is what it told.
-  package func nodeTells(_ node: String, _ key: String) {
-    if pumps[node] != nil { told[node, default: []].insert(key) }
+  /// Hears from `effect` what nodes tell.
+  package func listen(to effect: ObjectLaneEffect) {
+    effect.onStatus = { [weak self] in self?.nodeTells($0, $1, $2, $3) }
+    effect.onStatusesApplied = { [weak self] in self?.nodeTold($0, isStored: $1) }
   }
+
+  /// The node tells the status of an object by an entry of its status lane: the change that follows is what it told.
+  /// `nodeTold` follows in any case.
+  package func nodeTells(_ node: String, _ key: String, _ incarnation: Incarnation, _ number: UInt64) {
+    guard pumps[node] != nil else { return }
+    told[node, default: Telling()].keys[key] = (incarnation, number)
+    told[node]?.isApplying = true
+  }
+
+  /// What the node told has taken effect and the lane's cursor is behind it; or nothing is certain.
+  package func nodeTold(_ node: String, isStored: Bool) {
+    guard told[node] != nil else { return }
+    told[node]?.isApplying = false
+    if !isStored { told[node] = nil }
+    let pumps = pumps[node] ?? []
+    for pump in pumps { pump.pump() }
+    // What has made no change will make none: the next change of that status is another's.
+    if pumps.allSatisfy({ $0.cursor >= index.position }) { told[node] = nil }
+  }
+
+  func isApplying(_ node: String) -> Bool { told[node]?.isApplying == true }
 
   /// How many changes of its slice a node at `cursor` has not had, counted up to a page; nil if nobody knows any more.
   func behind(_ node: String, _ cursor: UInt64) -> Int? {
@@ -145,24 +176,25 @@ import Sync
       createRevision: stored.createRevision, sealed: stored.sealed)
   }
 
-  /// The same for one node that has what lies before `cursor`: statuses that it told are only named.
-  func encode(
-    _ changes: [SliceChange], through: UInt64, for node: String, after cursor: UInt64, whole: Bool
-  ) throws(SkerryError) -> Bytes {
-    guard let told = told[node], !whole else { return try encode(changes, through: through) }
-    let keys = Set(changes.map(\.key))
+  /// The same for the node of a pump, which has what lies before its cursor: statuses that it told are only named.
+  func encode(_ changes: [SliceChange], through: UInt64, for pump: SlicePump) throws(SkerryError) -> Bytes {
+    let node = pump.node
+    guard let told = told[node]?.keys, pump.cursor >= pump.wholeThrough else {
+      return try encode(changes, through: through)
+    }
     var named: [SliceEntry] = []
-    for key in keys.intersection(told).sorted() {
-      self.told[node]?.remove(key)
+    var known: Set<String> = []
+    for key in Set(changes.map(\.key)).sorted() {
+      guard let word = told[key] else { continue }
+      self.told[node]?.keys[key] = nil
       let effects = changes.filter { $0.key == key }.map(\.effect)
       guard effects.allSatisfy({ $0 == .changed }), let object = try object(key, at: through),
-        let status = object.status,
-        object.bodyRevision <= cursor, !object.sealed
+        let status = object.status, object.bodyRevision <= pump.cursor, !object.sealed
       else { continue }
-      named.append(.told(key: key, statusRevision: object.statusRevision, check: SliceEntry.check(status)))
+      known.insert(key)
+      named.append(pump.named(key, by: word, revision: object.statusRevision, check: SliceEntry.check(status)))
     }
     guard !named.isEmpty else { return try encode(changes, through: through) }
-    let known = Set(named.compactMap { if case .told(let key, _, _) = $0 { key } else { nil } })
     let others = try entries(changes.filter { !known.contains($0.key) }, through: through)
     return SliceMessage.position(through, others + named).encode()
   }

@@ -27,6 +27,12 @@ import Wire
   /// Through here every status is sent, also those that the node told.
   var wholeThrough: UInt64 = 0
   private var pumping = false
+  /// The incarnation of the node's status lane whose numbers this session's slice may use; nil: it names keys.
+  var statusLane: Incarnation? {
+    didSet { if statusLane != oldValue { toldThrough = 0 } }
+  }
+  /// Through here the slice has said that the status lane is applied.
+  private var toldThrough: UInt64 = 0
 
   init(hub: SliceHub, node: String, pipe: any MessagePipe, logger: Logger) {
     self.hub = hub
@@ -40,6 +46,20 @@ import Wire
   package var bookmark: UInt64 {
     guard case .following = phase, pipe.isFlushed else { return 0 }
     return cursor
+  }
+
+  /// The entry for a status that the node told by `word`.
+  func named(
+    _ key: String, by word: (incarnation: Incarnation, number: UInt64), revision: UInt64, check: UInt32
+  ) -> SliceEntry {
+    guard word.incarnation == statusLane else { return .told(key: key, statusRevision: revision, check: check) }
+    toldThrough = max(toldThrough, word.number)
+    return .toldBy(number: word.number, statusRevision: revision, check: check)
+  }
+
+  /// Whether the node has heard, or is about to hear, by its slice that the status lane is applied through a number.
+  package func hasTold(_ incarnation: Incarnation, _ number: UInt64) -> Bool {
+    incarnation == statusLane && number <= toldThrough
   }
 
   func begin(cursor held: Cursor?, digest: Bytes) {
@@ -128,6 +148,7 @@ import Wire
       pipe.send(message.encode())
       return true
     case .following:
+      guard !hub.isApplying(node) else { return false }
       guard let (changes, through) = hub.index.changes(of: node, after: cursor, limit: Self.batch) else {
         // The node lagged below what the index remembers: compare inventories.
         phase = .awaitingInventory([:])
@@ -138,8 +159,7 @@ import Wire
         cursor = through
         return false
       }
-      pipe.send(
-        try hub.encode(changes, through: through, for: node, after: cursor, whole: cursor < wholeThrough))
+      pipe.send(try hub.encode(changes, through: through, for: self))
       cursor = through
       return true
     }

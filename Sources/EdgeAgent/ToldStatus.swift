@@ -40,6 +40,9 @@ struct ToldStatus: Sendable {
     recent = (recent + [fields]).suffix(Self.maxRecent)
   }
 
+  /// Whether it was told by this entry, and is not known to be applied.
+  func isOpen(_ number: UInt64) -> Bool { open.contains { $0.number == number } }
+
   mutating func applied(through number: UInt64) {
     guard let last = open.last(where: { $0.number <= number }) else { return }
     certain = last.status

@@ -122,6 +122,7 @@ import Wire
     let follower = ReplicaFollower(replica: replica, logger: logger)
     follower.grace = grace
     follower.toldStatus = { [reporter] key, shown, isIt in reporter.madeOf(key: key, shown: shown, isIt: isIt) }
+    follower.toldKey = { [reporter] in reporter.key(toldBy: $0) }
     link = CloudLink(
       dial: { () async throws(SkerryError) in try await dialer.connect() },
       hello: [

@@ -71,10 +71,14 @@ package struct PeerCertificate: Sendable, Hashable {
   /// The same, as a broken connection: nothing that waits is sent, and the peer hears of it although it has not
   /// acknowledged what was sent before. A stream that knows no such end closes.
   func reset()
+  /// What came and what comes next is about to be answered: the kernel lets its acknowledgement wait (40 ms on Linux) and
+  /// travel with the answer, instead of sending a packet of its own. A stream that is no TCP connection does nothing.
+  func expectToAnswer()
 }
 
 extension ByteStream {
   package func reset() { close() }
+  package func expectToAnswer() {}
 }
 
 @LoopActor package protocol ByteStreamDelegate: AnyObject, Sendable {

@@ -122,6 +122,13 @@ package struct TCPOptions: Sendable {
   setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NOTSENT_LOWAT, &lowWater, socklen_t(MemoryLayout<Int32>.size))
 }
 
+/// The kernel forgets this after an acknowledgement that waited in vain, so it is said anew for each exchange (tcp(7),
+/// TCP_QUICKACK). Fails where the descriptor is no TCP connection, which is as good.
+@LoopActor func delayAcknowledgements(_ descriptor: Int32) {
+  var off: Int32 = 0
+  setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_QUICKACK, &off, socklen_t(MemoryLayout<Int32>.size))
+}
+
 /// The address that `read` (getsockname or getpeername) tells of a socket.
 @LoopActor func socketName<H>(
   _ handle: UnsafeMutablePointer<H>,

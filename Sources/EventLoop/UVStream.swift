@@ -181,6 +181,12 @@ import Glibc
     closeHandle(handle, owner: self, reset: true)
   }
 
+  func expectToAnswer() {
+    var descriptor: Int32 = -1
+    guard !closed, uv_fileno(handle.cast(to: uv_handle_t.self), &descriptor) == 0 else { return }
+    delayAcknowledgements(descriptor)
+  }
+
   func handleDidClose() {
     let listener = delegate
     delegate = nil

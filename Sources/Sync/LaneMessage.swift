@@ -9,6 +9,7 @@ import Wire
 /// batch   [2, incarnation, after, through, [[number, payload (bytes)] …], closes]
 /// applied [3, incarnation, number, refused]        refused: the batch did not start at the cursor, which is `number`
 /// packed  [4, incarnation, after, [[series, device, property, type] …], block (bytes)]      a batch of readings
+/// one     [5, incarnation, after, payload]         a batch of the one entry after + 1, the usual one
 /// ```
 ///
 /// An incarnation that the stream was opened with stands as its place in that list (`names`), any other as its bytes.
@@ -40,6 +41,12 @@ package enum LaneMessage: Sendable, Hashable {
         write(incarnation)
         writer.uint(number)
       }
+    case .batch(let batch) where batch.isOne:
+      writer.array(4)
+      writer.uint(5)
+      write(batch.incarnation)
+      writer.uint(batch.after)
+      writer.byteString(batch.entries[0].payload)
     case .batch(let batch):
       writer.array(6)
       writer.uint(2)
@@ -98,6 +105,12 @@ package enum LaneMessage: Sendable, Hashable {
     case (3, 4):
       message = .applied(try incarnation(&reader, names), number: try reader.uint(), refused: try reader.bool())
     case (4, 5): message = .readings(try packed(&reader, names))
+    case (5, 4):
+      let id = try incarnation(&reader, names)
+      let (number, overflow) = try reader.uint().addingReportingOverflow(1)
+      guard !overflow else { throw SkerryError(.protocolViolation, "a lane's numbers end below 2^64") }
+      let entry = LaneEntry(number: number, payload: try reader.byteString())
+      message = .batch(LaneBatch(incarnation: id, after: number - 1, through: number, entries: [entry]))
     default:
       throw SkerryError(.protocolViolation, "lane message \(tag) with \(count) elements is not known here")
     }

@@ -53,6 +53,12 @@ package struct LaneBatch: Sendable, Hashable {
     self.entries = entries
     self.closes = closes
   }
+
+  /// The one entry behind `after` and nothing else: said in fewer bytes.
+  var isOne: Bool {
+    guard !closes, entries.count == 1, let only = entries.first?.number else { return false }
+    return only == through && only > after && only - after == 1
+  }
 }
 
 /// What a sink does with a batch, given its cursor for that incarnation.

@@ -36,6 +36,9 @@ package enum SliceEntry: Sendable, Hashable {
   case drop(key: String)
   /// Only the status changed, by what the node itself told: it is as the node makes it of what it told, if `check` says so.
   case told(key: String, statusRevision: UInt64, check: UInt32)
+  /// The same of the object that the entry with this number of the node's status lane is about. It says also that the
+  /// lane is applied through that number.
+  case toldBy(number: UInt64, statusRevision: UInt64, check: UInt32)
 
   /// Tells a status' bytes from others: the upper half of the mixed 64-bit FNV-1a of the digest.
   package static func check(_ status: Bytes) -> UInt32 { UInt32(SliceDigest.mixedHash(status) >> 32) }
@@ -53,7 +56,8 @@ package enum SliceEntry: Sendable, Hashable {
 /// inventory [7]                                            the node is to send what it holds, then an empty message
 /// object  = [key, body, status or null, meta, body revision, status revision, create revision, sealed], or a byte
 ///           string with that array packed (`Packing`), never of what is sealed
-/// entry   = object, or key: dropped, or [key, status revision, check]: the status that the node told
+/// entry   = object, or key: dropped, or [key, status revision, check]: the status that the node told, or
+///           [number, status revision, check] or, at the position itself, [number, check]: the same by the lane's number
 /// ```
 package enum SliceMessage: Sendable, Hashable {
   case resume(log: Bytes, epoch: UInt64, position: UInt64)
@@ -109,6 +113,11 @@ package enum SliceMessage: Sendable, Hashable {
           writer.text(key)
           writer.uint(revision)
           writer.uint(UInt64(check))
+        case .toldBy(let number, let revision, let check):
+          writer.array(revision == position ? 2 : 3)
+          writer.uint(number)
+          if revision != position { writer.uint(revision) }
+          writer.uint(UInt64(check))
         }
       }
     case .inventory:
@@ -142,7 +151,7 @@ package enum SliceMessage: Sendable, Hashable {
       var list: [SliceEntry] = []
       list.reserveCapacity(entries)
       for _ in 0..<entries {
-        list.append(try entry(&reader))
+        list.append(try entry(&reader, at: position))
       }
       message = .position(position, list)
     default: message = .inventory
@@ -151,18 +160,27 @@ package enum SliceMessage: Sendable, Hashable {
     return message
   }
 
-  private static func entry(_ reader: inout CBORReader) throws(SkerryError) -> SliceEntry {
+  private static func entry(_ reader: inout CBORReader, at position: UInt64) throws(SkerryError) -> SliceEntry {
     switch reader.next {
     case .text: return .drop(key: try reader.text())
     case .bytes: return .put(try read(&reader))
     default:
       let count = try reader.array()
       if count == 8 { return .put(try fields(&reader)) }
-      guard count == 3 else { throw SkerryError(.protocolViolation, "a slice entry of \(count) elements") }
-      return .told(
-        key: try reader.text(), statusRevision: try reader.uint(),
-        check: UInt32(try reader.uint(upTo: UInt64(UInt32.max))))
+      guard count == 2 || count == 3 else {
+        throw SkerryError(.protocolViolation, "a slice entry of \(count) elements")
+      }
+      guard count == 2 || reader.next == .uint else {
+        return .told(key: try reader.text(), statusRevision: try reader.uint(), check: try check(&reader))
+      }
+      let number = try reader.uint()
+      let revision = count == 2 ? position : try reader.uint()
+      return .toldBy(number: number, statusRevision: revision, check: try check(&reader))
     }
+  }
+
+  private static func check(_ reader: inout CBORReader) throws(SkerryError) -> UInt32 {
+    UInt32(try reader.uint(upTo: UInt64(UInt32.max)))
   }
 
   /// What is secret stays as it is: how well it packs would tell of it.

@@ -242,7 +242,10 @@ import Wire
       case .writable(let id): streams[id]?.writable()
       case .ping(let position, let isAnswer):
         onPing?(position)
-        if !isAnswer { machine.answerPing(position: pingPosition()) }
+        guard !isAnswer else { continue }
+        machine.answerPing(position: pingPosition())
+        // Our answer is here in an instant: its packet carries what would be a packet more on a link that is paid for.
+        connection.expectToAnswer()
       case .missedAnswer: onMissedAnswer?()
       case .goAway(let goAway): onGoAway?(goAway)
       case .close(let error):

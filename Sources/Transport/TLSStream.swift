@@ -234,6 +234,10 @@ import Identity
     tearDown()
   }
 
+  package func expectToAnswer() {
+    if state == .open { transport.expectToAnswer() }
+  }
+
   private func closeIfDone() {
     if finished, receivedEnd, transport.pendingWriteBytes == 0 { close() }
   }

@@ -144,6 +144,27 @@ import Wire
     }
   }
 
+  /// What the node's slice says is not said again; a batch that comes twice is answered all the same.
+  @Test func whatIsToldElsewhereIsNotAnswered() async throws {
+    try await onLoop {
+      _ = Loop.startShared()
+      let id = try #require(Incarnation(Bytes(repeating: 5, count: 16)))
+      let effect = Effect()
+      let sink = LaneSink(node: "n1", lane: .status, effect: effect, logger: Logger(label: "test"), applied: Counter())
+      let pipe = Pipe()
+      sink.attach(pipe, incarnations: [id], isTold: { $0 == id && $1 <= 2 })
+      _ = try await answers(pipe, 1, [id])
+      pipe.onMessage?(batch(id, 0, 2))
+      pipe.onMessage?(batch(id, 2, 3))
+      pipe.onMessage?(batch(id, 0, 2))
+      #expect(
+        try await answers(pipe, 2, [id]) == [
+          .applied(id, number: 3, refused: false), .applied(id, number: 3, refused: false),
+        ])
+      #expect(effect.stored[id] == 3)
+    }
+  }
+
   @Test func whatCouldNotBeStoredIsNotAcknowledged() async throws {
     try await onLoop {
       _ = Loop.startShared()

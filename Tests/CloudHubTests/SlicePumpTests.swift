@@ -83,6 +83,7 @@ import Wire
           case .put(let object): "put \(object.key)"
           case .drop(let key): "drop \(key)"
           case .told(let key, _, _): "told \(key)"
+          case .toldBy(let number, _, _): "told by \(number)"
           }
         }.joined(separator: ", ")
       }
@@ -139,8 +140,12 @@ import Wire
       _ = cloud.hub.attach(node: "n1", pipe: pipe, cursor: cloud.log.tail, digest: [])
       _ = try pipe.take()
       let told: Value = ["phase": "Running"]
-      cloud.hub.nodeTells("n1", "pods/a/p")
+      let lane = try #require(Incarnation(Bytes(repeating: 1, count: 16)))
+      cloud.hub.nodeTells("n1", "pods/a/p", lane, 1)
       await cloud.write("pods/a/p", ["y": 1], status: told, node: "n1")
+      // Only once the lane's cursor is behind it.
+      #expect(try pipe.take() == [])
+      cloud.hub.nodeTold("n1", isStored: true)
       let position = cloud.log.tail.position
       #expect(
         try pipe.take() == [
@@ -151,16 +156,68 @@ import Wire
       // Once a word; and what somebody else says is sent, as is a body that changed with it.
       await cloud.write("pods/a/p", ["y": 1], status: ["phase": "Failed"], node: "n1")
       #expect(try keys(pipe.take()) == ["put pods/a/p"])
-      cloud.hub.nodeTells("n1", "pods/a/p")
+      cloud.hub.nodeTells("n1", "pods/a/p", lane, 2)
       await cloud.write("pods/a/p", ["y": 2], status: told, node: "n1")
+      cloud.hub.nodeTold("n1", isStored: true)
       #expect(try keys(pipe.take()) == ["put pods/a/p"])
       // A node that does not know what it told asks for all of it.
       let before = cloud.log.tail
-      cloud.hub.nodeTells("n1", "pods/a/p")
+      cloud.hub.nodeTells("n1", "pods/a/p", lane, 3)
       let whole = Pipe()
       await cloud.write("pods/a/p", ["y": 2], status: ["phase": "Pending"], node: "n1")
+      pipe.credit = 0
+      cloud.hub.nodeTold("n1", isStored: true)
       _ = cloud.hub.attach(node: "n1", pipe: whole, cursor: before, digest: [], whole: true)
       #expect(try keys(whole.take()) == ["resume", "put pods/a/p"])
+    }
+  }
+
+  /// A node that asked for it hears by its slice what became of its lane's entries, by their numbers.
+  @Test func theSliceAnswersForTheStatusLane() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      let ids = try (1...2).map { try #require(Incarnation(Bytes(repeating: $0, count: 16))) }
+      for name in ["p", "q"] { await cloud.write("pods/a/\(name)", ["y": 1], node: "n1") }
+      let pipe = Pipe()
+      let pump = cloud.hub.attach(node: "n1", pipe: pipe, cursor: cloud.log.tail, digest: [], statusLane: ids[1])
+      _ = try pipe.take()
+      let told: Value = ["phase": "Running"]
+      let check = SliceEntry.check(CBOR.encode(told))
+      cloud.hub.nodeTells("n1", "pods/a/p", ids[1], 7)
+      cloud.hub.nodeTells("n1", "pods/a/q", ids[1], 8)
+      for name in ["p", "q"] { await cloud.write("pods/a/\(name)", ["y": 1], status: told, node: "n1") }
+      #expect(!pump.hasTold(ids[1], 8))
+      cloud.hub.nodeTold("n1", isStored: true)
+      let position = cloud.log.tail.position
+      #expect(
+        try pipe.take() == [
+          .position(
+            position,
+            [
+              .toldBy(number: 7, statusRevision: position - 1, check: check),
+              .toldBy(number: 8, statusRevision: position, check: check),
+            ])
+        ])
+      #expect(pump.hasTold(ids[1], 8) && !pump.hasTold(ids[1], 9) && !pump.hasTold(ids[0], 8))
+      // An entry of another incarnation has no number here, and one that changed nothing answers for nothing later.
+      cloud.hub.nodeTells("n1", "pods/a/p", ids[0], 9)
+      await cloud.write("pods/a/p", ["y": 1], status: ["phase": "Failed"], node: "n1")
+      cloud.hub.nodeTold("n1", isStored: true)
+      guard case .position(_, let entries)? = try pipe.take().first, case .told(let key, _, _)? = entries.first else {
+        Issue.record("not told by its key")
+        return
+      }
+      #expect(key == "pods/a/p" && !pump.hasTold(ids[0], 9))
+      cloud.hub.nodeTells("n1", "pods/a/p", ids[1], 9)
+      cloud.hub.nodeTold("n1", isStored: true)
+      await cloud.write("pods/a/p", ["y": 1], status: ["phase": "Unknown"], node: "n1")
+      #expect(try keys(pipe.take()) == ["put pods/a/p"])
+      // What failed may have taken effect or not: it is sent.
+      cloud.hub.nodeTells("n1", "pods/a/p", ids[1], 10)
+      await cloud.write("pods/a/p", ["y": 1], status: told, node: "n1")
+      cloud.hub.nodeTold("n1", isStored: false)
+      #expect(try keys(pipe.take()) == ["put pods/a/p"])
+      #expect(!pump.hasTold(ids[1], 10))
     }
   }
 

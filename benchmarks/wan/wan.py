@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import socket
 import sqlite3
@@ -50,26 +51,32 @@ def run(*words, **options):
 
 
 class Packets:
-    """nftables' counters of what passes to and from a port."""
+    """nftables' counters of what passes to and from the relay's port, or the node's own for one without relay."""
 
     def __init__(self, port):
         run("ip", "link", "set", "lo", "mtu", "1500", "up")
         # A WAN has no 64 KiB packets: with offloading the counters would see fewer headers than a wire carries.
         run("ip", "link", "set", "lo", "gso_max_segs", "1")
+        run("nft", "-f", "-", input="""
+            table inet wan {
+              counter up {}
+              counter down {}
+              chain out { type filter hook output priority 0; }
+            }""")
+        self.follow(port)
+
+    def follow(self, port, of_node=False):
+        up, down = ("sport", "dport") if of_node else ("dport", "sport")
         run("nft", "-f", "-", input=f"""
-            table inet wan {{
-              counter up {{}}
-              counter down {{}}
-              chain out {{
-                type filter hook output priority 0;
-                tcp dport {port} counter name up
-                tcp sport {port} counter name down
-              }}
-            }}""")
+            flush chain inet wan out
+            add rule inet wan out tcp {up} {port} counter name up
+            add rule inet wan out tcp {down} {port} counter name down""")
 
     def read(self):
         found = json.loads(run("nft", "-j", "list", "counters"))["nftables"]
-        return {item["counter"]["name"]: item["counter"]["bytes"] for item in found if "counter" in item}
+        counters = [item["counter"] for item in found if "counter" in item]
+        return {f"{unit}_{item['name']}": item[key] for item in counters
+                for unit, key in (("ip", "bytes"), ("packets", "packets"))}
 
 
 class Relay:
@@ -136,6 +143,44 @@ class Relay:
             time.sleep(0.05)
 
 
+class Straight:
+    """The node's connection without a relay, as the kernel counts it: an acknowledgement of the relay's would not be one
+    of the cloud's."""
+
+    def __init__(self, cloud, pid):
+        self.cloud, self.pid = cloud, pid
+        self.up = self.down = 0
+        self.port = None
+        self.last = time.monotonic()
+        until("the node is connected", self.look)
+
+    def look(self):
+        """Reads the kernel's counters of the node's one connection with the cloud; False while there is none."""
+        for line in run("ss", "-tinpOH", "state", "established", "dport", "=", f":{self.cloud}").splitlines():
+            found = re.search(rf":(\d+) \S+:{self.cloud} .*pid={self.pid},.* bytes_sent:(\d+) .*bytes_received:(\d+)", line)
+            if found:
+                port, *now = map(int, found.groups())
+                break
+        else:
+            return False
+        if self.port not in (None, port):
+            raise AssertionError("the node has connected anew, and the kernel counts from nothing")
+        self.port = port
+        if now != [self.up, self.down]:
+            self.last = time.monotonic()
+        self.up, self.down = now
+        return True
+
+    def quiet(self, seconds=QUIET_SECONDS, deadline=90):
+        end = time.monotonic() + deadline
+        until("the node is connected", self.look)
+        while time.monotonic() - self.last < seconds:
+            if time.monotonic() > end:
+                raise SystemError(f"the link does not fall quiet for {seconds} s")
+            time.sleep(0.2)
+            self.look()
+
+
 class Meter:
     """Bytes between two readings of the counters."""
 
@@ -145,7 +190,7 @@ class Meter:
     def read(self):
         counts = {"up": self.relay.up, "down": self.relay.down}
         if self.packets:
-            counts |= {f"ip_{name}": value for name, value in self.packets.read().items()}
+            counts |= self.packets.read()
         return counts
 
     def during(self, action):
@@ -179,8 +224,18 @@ class Bench:
             return
         with open(f"{cluster.node_directory('n1')}/edgecore.yaml", "a") as file:
             file.write(f"profile: {self.arguments.profile}\n")
+        self.restart(cluster)
+
+    @staticmethod
+    def restart(cluster):
         cluster.kill("edgecore/n1")
         cluster.start_daemon("edgecore/n1")
+
+    def connect_to(self, cluster, port):
+        """Has the node dial that port."""
+        path = pathlib.Path(cluster.node_directory("n1")) / "edgecore.yaml"
+        path.write_text(re.sub(r'(?m)^cloud: .*$', f'cloud: "127.0.0.1:{port}"', path.read_text()))
+        self.restart(cluster)
 
     def run(self):
         only = set(self.arguments.only.split(","))
@@ -227,18 +282,36 @@ class Bench:
     def idle(self, cluster):
         minutes = self.arguments.minutes
         interval = 60 if self.arguments.profile == "metered" else 15
+        self.connect_to(cluster, self.relay.target)
+        link = Straight(self.relay.target, cluster.pids["edgecore/n1"])
+        link.quiet()
+        if self.packets:
+            self.packets.follow(link.port, of_node=True)
         # From just behind a ping to just behind a ping, so that whole intervals are counted.
-        last = self.relay.last
-        until("a ping passes", lambda: self.relay.last > last, interval + 30)
+        last = link.last
+        until("a ping passes", lambda: link.look() and link.last > last, interval + 30)
         time.sleep(2)
-        counts = self.meter.during(lambda: time.sleep(60 * minutes))
+        link.look()
+        counts = Meter(link, self.packets).during(lambda: (time.sleep(60 * minutes), link.look()))
         self.report(f"idle, 5 pods, a minute (over {minutes:g} min)", counts, minutes, "bytes/min")
+        if self.packets:
+            self.packets.follow(self.relay.port)
+        self.connect_to(cluster, self.relay.port)
+        until("the relay is used", lambda: time.monotonic() - self.relay.last < QUIET_SECONDS)
+        self.relay.quiet()
+
+    def after_ping(self):
+        """Waits until a ping has just passed, so that none is counted with something else."""
+        self.relay.quiet()
+        before = self.relay.up
+        until("a ping passes", lambda: self.relay.up > before, 90)
+        time.sleep(0.5)
 
     def each(self, name, times, action):
         """Reports the median of several measurements of the same thing."""
         found = []
         for number in range(times):
-            self.relay.quiet()
+            self.after_ping()
 
             def change():
                 action(number)
@@ -277,7 +350,7 @@ class Bench:
         failing, mending, statuses = [], [], []
         for _ in range(3):
             for action, found in ((breaks, failing), (mends, mending)):
-                self.relay.quiet()
+                self.after_ping()
                 before = self.metrics(cluster)
 
                 def change():

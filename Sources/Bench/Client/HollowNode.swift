@@ -131,6 +131,7 @@ import Wire
     switch entry {
     case .drop(let key): held[key] = nil
     case .told(let key, let revision, _): held[key] = max(held[key] ?? 0, revision)
+    case .toldBy: break  // a hollow node does not ask for it
     case .put(let object):
       held[object.key] = object.revision
       put(object)

@@ -247,12 +247,15 @@ import Wire
   }
 
   private func openLane(_ lane: Lane, _ session: Session) {
+    let isTold = lane == .status && follower.toldKey != nil
     let stream = session.open(
-      method: "lane", params: LaneUplink.parameters(lane, outbox), priority: lane == .status ? .status : .telemetry)
+      method: "lane", params: LaneUplink.parameters(lane, outbox, isTold: isTold),
+      priority: lane == .status ? .status : .telemetry)
     let uplink = LaneUplink(
       lane: lane, outbox: outbox, pipe: SessionPipe(stream, of: session), gather: profile.gather(lane),
       scheduler: scheduler, logger: logger)
     uplinks[lane] = uplink
+    if isTold { follower.onTold = { [weak uplink] number in uplink?.told(through: number) } }
     uplink.onNext = { [weak self, weak session] in
       guard let self, let session, self.session === session, !session.isClosed else { return }
       self.openLane(lane, session)

@@ -40,11 +40,22 @@ import Wire
   }
 
   /// What the stream is opened with: the incarnations that still hold entries, oldest first, and the current one.
-  package static func parameters(_ lane: Lane, _ outbox: Outbox) -> Value {
-    [
+  /// With `isTold` the slice may answer for the lane.
+  package static func parameters(_ lane: Lane, _ outbox: Outbox, isTold: Bool = false) -> Value {
+    var parameters: Value = [
       "lane": .string(lane.rawValue),
       "incarnations": .array(named(lane, outbox).map { .string($0.description) }),
     ]
+    if isTold { parameters["told"] = true }
+    return parameters
+  }
+
+  /// The slice said that the newest of the named incarnations is applied through `number`.
+  func told(through number: UInt64) {
+    guard let last = names.last, sender?.acknowledged(last, through: number, refused: false) == true else { return }
+    outbox.forget(lane, last, through: number)
+    pump()
+    goOn()
   }
 
   /// The oldest, as many as one stream may name; when they are applied, the lane is opened again for the next.

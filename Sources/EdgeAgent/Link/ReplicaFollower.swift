@@ -26,6 +26,10 @@ import Wire
   package let applied = Counter()
   /// The status that the node itself told and the cloud shows now, from what was shown before; nil if it is none of its.
   package var toldStatus: ((_ key: String, _ shown: Value, _ isIt: (Bytes) -> Bool) -> Bytes?)?
+  /// What an entry of this node's status lane is about; without it the node is told of statuses by their keys.
+  package var toldKey: ((_ number: UInt64) -> String?)?
+  /// The slice said that the status lane is applied through a number, and what it said of that is durable.
+  var onTold: ((_ number: UInt64) -> Void)?
   /// The cloud referred to a status that this node does not know (any more): the slice has to begin again, whole.
   package private(set) var needsWhole = false
 
@@ -145,6 +149,8 @@ import Wire
     guard case .following(let log, let epoch) = phase else {
       throw SkerryError(.protocolViolation, "position \(position) came before the slice was resumed")
     }
+    // Also where the status itself is not known here (any more): the lane is applied all the same.
+    defer { if let number = Self.told(entries) { onTold?(number) } }
     var list: [Entry] = []
     for entry in entries {
       if let made = try self.entry(entry, at: position, index: UInt32(list.count), after: list) { list.append(made) }
@@ -152,6 +158,10 @@ import Wire
     let target = Cursor(log: log, epoch: epoch, position: position)
     try await commit { self.replica.apply(position: target, entries: list, privates: [], completion: $0) }
     applied.add()
+  }
+
+  private static func told(_ entries: [SliceEntry]) -> UInt64? {
+    entries.compactMap { if case .toldBy(let number, _, _) = $0 { number } else { nil } }.max()
   }
 
   private func entry(_ entry: SliceEntry, at position: UInt64, index: UInt32, after earlier: [Entry])
@@ -162,6 +172,7 @@ import Wire
       case .put(let object): object.key
       case .drop(let key): key
       case .told(let key, _, _): key
+      case .toldBy(let number, _, _): try key(toldBy: number)
       }
     var held = try replica.read(key, at: nil)
     if let last = earlier.last(where: { $0.key == key }) { held = last.type == .deleted ? nil : last.object }
@@ -171,13 +182,19 @@ import Wire
       return Entry(
         position: position, index: index, key: key, revision: held.revision, previousRevision: held.revision,
         type: .deleted, object: held, previousMeta: held.meta)
-    case .told(_, let revision, let check):
+    case .told(_, let revision, let check), .toldBy(_, let revision, let check):
       return try told(key, held, revision, check, position, index)
     case .put(let object):
       return Entry(
         position: position, index: index, key: key, revision: object.revision, previousRevision: held?.revision ?? 0,
         type: held == nil ? .created : .modified, object: stored(object), previousMeta: held?.meta)
     }
+  }
+
+  private func key(toldBy number: UInt64) throws(SkerryError) -> String {
+    if let key = toldKey?(number) { return key }
+    needsWhole = true
+    throw SkerryError(.conflict, "the cloud shows a status that entry \(number) told, and this node does not know it")
   }
 
   private func told(

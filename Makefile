@@ -29,8 +29,7 @@ chaos: deps-test build $(PYTHON) ## real daemons under random faults and load, t
 	$(PYTHON) Tests/Chaos/chaos.py --seconds "$$(( $(MINUTES) * 60 ))" --seed "$(SEED)"
 
 power-cuts: deps-test build $(PYTHON) ## power cuts: thousands in simulated disks, COUNT=50 in each real daemon; SEED=x
-	POWER_CUT_ROUNDS=5 swift test $(TRAITS) --disable-xctest --no-parallel --filter PowerCutTests
-	cd Tests/Python && POWER_CUTS=$(COUNT) POWER_CUT_SEED=$(or $(SEED),1) ../../$(PYTHON) -m unittest -v test_power_cuts
+	scripts/power_cuts.sh "$(COUNT)" "$(or $(SEED),1)"
 
 acceptance-edge: deps-test build $(PYTHON) ## what a node must bear, in full (15 minutes); SCENARIO="reboot --pods 20"
 	$(PYTHON) Tests/Chaos/acceptance.py $(SCENARIO)

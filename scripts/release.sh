@@ -8,3 +8,4 @@ bin=$(swift build "${options[@]}" --show-bin-path)
 for program in cloudcore edgecore devicecore device-modbus skerry skerry-bench; do
   [ ! -x "$bin/$program" ] || ls -l --block-size=K "$bin/$program" | awk '{print $5, $NF}'
 done
+scripts/check_release.sh "$bin" cloudcore edgecore devicecore

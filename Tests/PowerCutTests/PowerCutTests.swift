@@ -24,7 +24,7 @@ import Wire
 
   /// Runs a trial for each seed until each disk lost power `cuts` times.
   private func run(
-    _ count: UInt64, cuts: Int, _ make: @escaping @LoopActor @Sendable (UInt64) -> any Trial
+    _ store: String, _ count: UInt64, cuts: Int, _ make: @escaping @LoopActor @Sendable (UInt64) -> any Trial
   ) async throws {
     var total = 0
     let seeds = Self.first...Self.first + count * Self.rounds - 1
@@ -39,28 +39,29 @@ import Wire
       if let finding { Issue.record("seed \(seed) \(finding)") }
       total += count
     }
-    print("\(seeds.count * cuts) power cuts, \(total) acknowledged")
+    // `make power-cuts` sums these lines up.
+    print("simulated power cuts of \(store): \(seeds.count * cuts), each with a full check; \(total) acknowledged")
     #expect(total > 5 * cuts, "the stores hardly wrote anything")
   }
 
   @Test func leadersKeepTheirRevisions() async throws {
-    try await run(8, cuts: 40) { LeaderTrial(seed: $0) }
+    try await run("a cloud's object log", 8, cuts: 40) { LeaderTrial(seed: $0) }
   }
 
   @Test func replicasKeepTheirPosition() async throws {
-    try await run(4, cuts: 40) { FollowerTrial(seed: $0) }
+    try await run("a node's replica", 4, cuts: 40) { FollowerTrial(seed: $0) }
   }
 
   @Test func outboxesKeepTheirEntries() async throws {
-    try await run(6, cuts: 40) { OutboxTrial(seed: $0) }
+    try await run("a node's outbox", 6, cuts: 40) { OutboxTrial(seed: $0) }
   }
 
   @Test func theCloudKeepsItsReadings() async throws {
-    try await run(6, cuts: 40) { CloudReadingsTrial(seed: $0) }
+    try await run("a cloud's readings", 6, cuts: 40) { CloudReadingsTrial(seed: $0) }
   }
 
   @Test func devicesKeepTheirReadings() async throws {
-    try await run(6, cuts: 40) { DeviceReadingsTrial(seed: $0) }
+    try await run("a device store", 6, cuts: 40) { DeviceReadingsTrial(seed: $0) }
   }
 
   /// Each trial can fail: where syncs are ignored it finds a loss within a few seeds.

@@ -2,6 +2,7 @@ import Base
 import EventLoop
 import FaultVFS
 import Logging
+import Store
 import Synchronization
 
 /// A store on a disk that ends its life again and again, and what the store promised meanwhile.
@@ -39,12 +40,25 @@ extension Trial {
       disk.faults.capacity = nil
       disk.faults.failing = []
       do throws(SkerryError) {
+        try fullCheck()
         if let finding = try await verify() { return "after \(disk.powerCuts) cuts: \(finding)" }
       } catch {
         return "after \(disk.powerCuts) cuts: \(error)"
       }
     }
     return nil
+  }
+
+  /// The full check of every database as the cut left it, on a copy, so that it repairs nothing.
+  private func fullCheck() throws(SkerryError) {
+    let copy = DiskImage(random: SeededRandom(seed: 0))
+    copy.restore(disk.image)
+    for path in copy.paths where path.hasSuffix(".db") {
+      let database = try Database.reader(path: path, vfs: copy.vfs)
+      // A first start that did not come to its first commit.
+      if try database.int("SELECT count(*) FROM sqlite_schema") == 0 { continue }
+      try database.checkStructure(full: true)
+    }
   }
 
   /// After a failure that was not the end: the store goes on, perhaps when the fault is over. Throws at the end of a life.

@@ -263,6 +263,11 @@ import Transport
 
   /// Makes every object that some pod waits for, so that each pod can run.
   package func complete() async {
-    for index in 0..<names { await createMap(index) }
+    // The cloud's disk may have been full until a moment ago, and its log does not write yet.
+    for _ in 0..<60 {
+      for index in 0..<names { await createMap(index) }
+      if missingMap == nil { return }
+      await world.pass(.seconds(1))
+    }
   }
 }

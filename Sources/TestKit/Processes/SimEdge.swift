@@ -44,7 +44,7 @@ import Wire
     outbox = try Outbox(
       path: node.disk.path("outbox.db"), vfs: node.disk.vfs,
       random: world.seams.outboxRandom(random, node: node.name), logger: logger,
-      driver: process.driver())
+      driver: process.driver(), scheduler: clock)
     let runtime = GatedRuntime(node.runtime, process: process)
     reporter = NodeReporter(outbox: outbox, nodeName: node.name, scheduler: clock, random: random)
     pods = PodManager(

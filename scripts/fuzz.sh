@@ -11,6 +11,8 @@ if [ ${#fuzzers[@]} = 0 ]; then
   mapfile -t fuzzers < <(find Sources -maxdepth 1 -type d -name 'Fuzz*' -printf '%f\n' | sort)
 fi
 [ ${#fuzzers[@]} -gt 0 ] || { echo "fuzz.sh: there is no target Sources/Fuzz*" >&2; exit 1; }
+# Swift's own crash handler would keep libFuzzer from writing the input down.
+export SWIFT_BACKTRACE=enable=no
 for fuzzer in "${fuzzers[@]}"; do
   # A scratch path of its own: instrumented modules must not mix with the others.
   options=(--traits Fuzzing --scratch-path .build-fuzz/build --sanitize=fuzzer --product "$fuzzer")

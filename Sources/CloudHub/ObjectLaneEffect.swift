@@ -103,7 +103,9 @@ import Wire
     case .dropped(let from, let to, let count):
       letGo.add(count)
       let what = "\(count) entries (\(from) to \(to)) of lane \(lane.rawValue)"
-      logger.warning(HubLog.entriesLetGo, "node \(node) let go of \(what): its bound was reached while it was away")
+      logger.warning(
+        HubLog.entriesLetGo,
+        "node \(node) let go of \(what): its bound was reached while it was away, or this cloud came out of a backup")
       return .event(
         namespace: "default",
         object: Self.event(node: node, name: "\(node).\(incarnation.description.prefix(8)).\(entry.number)", what))

@@ -12,7 +12,7 @@ import Sync
   /// What was told last, by log key: a status is only told when it differs, and of it what differs.
   private var told: [String: ToldStatus] = [:]
   /// Events of the same subject, reason and message are one event with a count.
-  private var events: [String: (name: String, count: Int64, first: String)] = [:]
+  private var events: [String: RepeatedEvent] = [:]
 
   /// Hears what goes into the lanes.
   package weak var listener: (any NodeWordListener)?
@@ -78,9 +78,10 @@ import Sync
       bytes.append(bigEndian: self.random.next())
       return bytes.hex
     }
-    var known = events[identity] ?? ("\(object.name).\(suffix())", 0, now)
-    known.count += 1
+    var known = events[identity] ?? RepeatedEvent(name: "\(object.name).\(suffix())", first: now)
+    let isTold = known.came(at: scheduler.now)
     events[identity] = known
+    guard isTold else { return }
     let namespace = object.namespace.isEmpty ? "default" : object.namespace
     let value: Value = [
       "apiVersion": "v1", "kind": "Event",

@@ -165,6 +165,16 @@ import Sync
     return entries
   }
 
+  /// Where the cloud's cursor stands as a stream begins. Where that is before what the cloud had told this process, it
+  /// came out of a backup: what took effect in between is nowhere any more, and an entry says so. A status is told again
+  /// anyway.
+  package func cloudStands(_ lane: Lane, _ incarnation: Incarnation, at number: UInt64) {
+    guard let known = applied[lane]?[incarnation], known > number else { return }
+    applied[lane]?[incarnation] = number
+    guard !lane.latestWins else { return }
+    append(lane, .dropped(from: number + 1, to: known, count: known - number))
+  }
+
   /// The cloud has applied everything through `number`.
   package func forget(_ lane: Lane, _ incarnation: Incarnation, through number: UInt64) {
     guard let age = ages[incarnation] else { return }

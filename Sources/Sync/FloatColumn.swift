@@ -53,7 +53,10 @@ enum FloatColumn {
       while places < powers.count, !isDecimal(value, places) { places += 1 }
       if places == powers.count { break }
     }
-    if places < powers.count, let form = Form(rawValue: UInt64(places)) { return form }
+    // A large value with few places may not bear the places that a later one needs.
+    if places < powers.count, values.allSatisfy({ isDecimal($0, places) }), let form = Form(rawValue: UInt64(places)) {
+      return form
+    }
     let single = values.allSatisfy { Double(Float($0)).bitPattern == $0.bitPattern }
     return single ? .single : .double
   }

@@ -59,6 +59,7 @@ import Wire
       isPlaced: { device, node in slices.mayRead(node: node, key: "\(Device.resource)/\(device)") }, metrics: metrics,
       logger: logger)
     let objects = ObjectLaneEffect(writer: server, log: log, metrics: metrics, logger: logger)
+    slices.listen(to: objects)
     hub = CloudHub(
       api: server, face: APIService(api: server, scheduler: loop), directory: identities, slices: slices,
       effects: [.status: objects, .events: objects, .replies: objects, .readings: readings], scheduler: loop,
@@ -166,14 +167,17 @@ import Wire
       log: replica, authorizer: EdgeAuthorizer(metrics: Metrics(), logger: cloud.logger), scheduler: cloud.loop,
       random: random, mode: .replica)
     let face = APIService(api: server, scheduler: cloud.loop)
+    let follower = ReplicaFollower(replica: replica, logger: cloud.logger)
+    follower.toldStatus = { reporter.madeOf(key: $0, shown: $1, isIt: $2) }
+    follower.toldKey = { reporter.key(toldBy: $0) }
     let link = CloudLink(
       dial: { [weak self] () async throws(SkerryError) in
         guard let self, self.isOnline else { throw SkerryError(.unavailable, "the link is down") }
         let stream = self.cloud.connect(self.certificate)
         self.streams.append(stream)
         return stream
-      }, hello: ["role": "node"], follower: ReplicaFollower(replica: replica, logger: cloud.logger), outbox: outbox,
-      calls: face, caller: { face.connection(caller: .node("n1", origin: .network)) }, scheduler: cloud.loop,
+      }, hello: ["role": "node"], follower: follower, outbox: outbox, calls: face,
+      caller: { face.connection(caller: .node("n1", origin: .network)) }, scheduler: cloud.loop,
       random: random, metrics: Metrics(), logger: cloud.logger)
     (self.replica, self.outbox, self.reporter, self.link) = (replica, outbox, reporter, link)
     link.start()

@@ -41,6 +41,14 @@ private struct Draws: RandomNumberGenerator {
     #expect(zero.first?.value.double?.sign == .minus)
   }
 
+  /// Found by FuzzReadings: with the places that the second needs, the first came back a little larger.
+  @Test func aLargeValueWithFewPlacesBesideASmallOneWithMany() throws {
+    let rows = [3_843_071_682_193.412, 0.123456].enumerated().map {
+      BlockRow(series: 1, time: Int64($0.offset), value: .double($0.element))
+    }
+    _ = try check(rows)
+  }
+
   @Test func theEmptyBlockAndTheLongestAreBlocks() throws {
     #expect(try check([]) == 3)
     let same = BlockRow(series: .max, time: .max, value: .int(.min))

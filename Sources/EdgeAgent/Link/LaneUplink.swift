@@ -81,6 +81,7 @@ import Wire
     do throws(SkerryError) {
       switch try LaneMessage.decode(message, names) {
       case .cursors(let cursors):
+        for incarnation in names { outbox.cloudStands(lane, incarnation, at: cursors[incarnation] ?? 0) }
         for (incarnation, number) in cursors where number > 0 { outbox.forget(lane, incarnation, through: number) }
         sender = LaneSender(
           incarnations: outbox.incarnations(lane).filter { names.contains($0.id) }, cursors: cursors)

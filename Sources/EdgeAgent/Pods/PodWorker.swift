@@ -52,6 +52,8 @@ extension PodHost {
   /// Between tries at what failed: images, volumes, sandboxes.
   static let retryDelay = Duration.seconds(5)
   static let maxImageRetry = Duration.seconds(300)
+  /// Why a container waits whose image is not there: at first, and from the second time on.
+  static let imageReasons = ["ErrImagePull", "ImagePullBackOff"]
   /// How long stopping may take beyond its grace before the plan is made anew.
   private var imageRetry: [String: (delay: Duration, at: Instant)] = [:]
 
@@ -76,6 +78,7 @@ extension PodHost {
     memory.retryAt = nil
     for (name, failure) in memory.imageFailures where failure.reason == "CreateContainerConfigError" {
       memory.backoff[name] = nil
+      imageRetry[name] = nil
     }
     poke()
   }
@@ -274,6 +277,7 @@ extension PodHost {
       try await host.runtime.startContainer(config.id)
       host.event(last, type: "Normal", reason: "Started", message: "Started container \(name)")
       memory.imageFailures[name] = nil
+      imageRetry[name] = nil
       memory.ready[name] = container.value["readinessProbe"].isNull ? nil : false
     } catch {
       let config = error as? PodConfigError
@@ -298,13 +302,16 @@ extension PodHost {
       let image = try await host.runtime.pull(
         container.image, policy: container.pullPolicy, credentials: host.credentials(for: facts))
       memory.images[container.name] = image.digest
-      memory.imageFailures[container.name] = nil
-      imageRetry[container.name] = nil
+      // What went wrong behind the image goes on backing off until the container starts.
+      if let reason = memory.imageFailures[container.name]?.reason, Self.imageReasons.contains(reason) {
+        memory.imageFailures[container.name] = nil
+        imageRetry[container.name] = nil
+      }
       return image.digest
     } catch {
       let again = memory.imageFailures[container.name] != nil
       failImage(
-        container.name, again ? "ImagePullBackOff" : "ErrImagePull",
+        container.name, again ? Self.imageReasons[1] : Self.imageReasons[0],
         again ? "Back-off pulling image \"\(container.image)\": \(error)" : "\(error)")
       host.event(
         last, type: "Warning", reason: "Failed", message: "Failed to pull image \"\(container.image)\": \(error)")

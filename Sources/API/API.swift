@@ -102,10 +102,13 @@ package struct WatchEvent: Sendable {
   package var position: UInt64
   /// nil for a bookmark.
   package var object: APIObject?
-  package init(kind: Kind, position: UInt64, object: APIObject?) {
+  /// What an item says before the object's bytes, where somebody encoded it for everybody already; see `ItemMessage`.
+  package var head: Bytes?
+  package init(kind: Kind, position: UInt64, object: APIObject?, head: Bytes? = nil) {
     self.kind = kind
     self.position = position
     self.object = object
+    self.head = head
   }
 }
 
@@ -116,13 +119,24 @@ package struct WatchEvent: Sendable {
   /// At most `limit` events, without waiting; empty when there is nothing now. Throws `expired` ("too old", with the
   /// revision to restart from) once, after which the cursor is dead.
   func next(limit: Int) throws(APIError) -> [WatchEvent]
+  /// The same without a list: hands each event to `take` and answers how many there were.
+  func deliver(limit: Int, _ take: (WatchEvent) -> Void) throws(APIError) -> Int
   /// Everything up to here was answered by `next`: what a bookmark may say. 0 where that is not known.
   var position: UInt64 { get }
+  /// It tells its position by itself, as bookmarks among the events: whoever reads it need not.
+  var hasBookmarks: Bool { get }
   func cancel()
 }
 
 extension WatchCursor {
   package var position: UInt64 { 0 }
+  package var hasBookmarks: Bool { false }
+
+  package func deliver(limit: Int, _ take: (WatchEvent) -> Void) throws(APIError) -> Int {
+    let events = try next(limit: limit)
+    for event in events { take(event) }
+    return events.count
+  }
 }
 
 package enum PatchType: String, Sendable {

@@ -183,6 +183,7 @@ import Wire
     spawn {
       do throws(APIError) {
         let options = try WatchOptions(params: stream.params)
+        stream.forgetParams()
         pump.start(try await self.api.watch(options, caller: self.caller), after: options.after ?? 0)
       } catch {
         self.fail(stream, error)

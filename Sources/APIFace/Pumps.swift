@@ -62,7 +62,7 @@ import Wire
     // The first word tells that the watch stands, before anything happens in it.
     told = after
     send(WatchEvent(kind: .bookmark, position: after, object: nil))
-    setTimer()
+    if !cursor.hasBookmarks { setTimer() }
     pump()
   }
 
@@ -91,10 +91,9 @@ import Wire
     do throws(APIError) {
       while stream.canSend {
         let limit = batch
-        let events = try cursor.next(limit: limit)
-        for event in events { send(event) }
-        service.events.add(UInt64(events.count))
-        if events.count < limit { return }
+        let count = try cursor.deliver(limit: limit) { self.send($0) }
+        service.events.add(UInt64(count))
+        if count < limit { return }
       }
     } catch {
       service.failures.add()

@@ -43,7 +43,7 @@ extension APIServer {
   private func listPlaced(_ selection: Selection, at revision: UInt64, limit: Int) throws(APIError) -> ObjectList? {
     // A replica holds little else than what is on its node, and may begin another history.
     guard mode == .leader, let node = selection.fields.required("spec.nodeName"), !node.isEmpty,
-      let keys = placements.keys(selection.kind.resource, on: node), keys.count <= limit
+      let keys = placements.keys(selection.resource, on: node), keys.count <= limit
     else { return nil }
     var (items, bytes) = ([APIObject](), 0)
     for key in keys where key.hasPrefix(selection.prefix) {

@@ -19,8 +19,9 @@ import ObjectModel
   var number: UInt64 = 0
   private let log: any ObjectLog
   private let tail: WatchTail
-  private let limits: APIServerLimits
+  private let ring: WatchTail.Ring
   private let scheduler: any Scheduler
+  private var limits: APIServerLimits { tail.limits }
   private let history: Int
   private var phase: Phase
   /// The last entry seen.
@@ -31,17 +32,16 @@ import ObjectModel
   private var hungry = false
   private var bookmarkWanted = false
 
-  var resource: String { selection.kind.resource }
+  var resource: String { selection.resource }
 
   /// `after` nil: the current state first.
   init(
-    _ selection: Selection, after: UInt64?, log: any ObjectLog, tail: WatchTail, limits: APIServerLimits,
-    scheduler: any Scheduler
+    _ selection: Selection, after: UInt64?, log: any ObjectLog, tail: WatchTail, scheduler: any Scheduler
   ) {
     self.selection = selection
     self.log = log
     self.tail = tail
-    self.limits = limits
+    ring = tail.ring(selection.resource)
     self.scheduler = scheduler
     history = tail.history
     let start = after ?? log.tail.position
@@ -50,6 +50,8 @@ import ObjectModel
     complete = start
   }
 
+  var hasBookmarks: Bool { true }
+
   func cancel() {
     phase = .ended
     onAvailable = nil
@@ -57,27 +59,34 @@ import ObjectModel
   }
 
   func next(limit: Int) throws(APIError) -> [WatchEvent] {
-    if case .ended = phase { return [] }
-    hungry = false
     var events: [WatchEvent] = []
+    _ = try deliver(limit: limit) { events.append($0) }
+    return events
+  }
+
+  func deliver(limit: Int, _ take: (WatchEvent) -> Void) throws(APIError) -> Int {
+    if case .ended = phase { return 0 }
+    hungry = false
+    var count = 0
     do throws(APIError) {
       guard history == tail.history else {
         throw Failures.tooOld(complete, compacted: log.compacted, newest: log.tail.position)
       }
-      if case .listing = phase { try list(limit, &events) }
+      if case .listing = phase { try list(limit, &count, take) }
       if case .following = phase {
-        try follow(limit, &events)
-        if bookmarkWanted, events.count < limit, complete >= tail.position {
+        try follow(limit, &count, take)
+        if bookmarkWanted, count < limit, complete >= tail.position {
           bookmarkWanted = false
-          events.append(WatchEvent(kind: .bookmark, position: complete, object: nil))
+          count += 1
+          take(WatchEvent(kind: .bookmark, position: complete, object: nil))
         }
       }
     } catch {
       cancel()
       throw error
     }
-    hungry = events.count < limit
-    return events
+    hungry = count < limit
+    return count
   }
 
   // MARK: Waking
@@ -112,22 +121,23 @@ import ObjectModel
 
   // MARK: The current state
 
-  private func list(_ limit: Int, _ events: inout [WatchEvent]) throws(APIError) {
+  private func list(_ limit: Int, _ count: inout Int, _ take: (WatchEvent) -> Void) throws(APIError) {
     guard case .listing(var place) = phase else { return }
     var scanned = 0
-    while events.count < limit {
+    while count < limit {
       guard scanned < limits.scannedEntries else {
         phase = .listing(place)
         return later()
       }
-      let page = try read(place, limit: limit - events.count)
+      let page = try read(place, limit: limit - count)
       for (key, object) in page.objects {
         place.after = key
         scanned += 1
         guard let reference = ObjectReference(key: key) else { continue }
         if !selection.selectsAll, !selection.matches(try object.decodedMeta(), reference) { continue }
         // Position 0: a listing that is cut cannot be resumed, it starts over.
-        events.append(WatchEvent(kind: .added, position: 0, object: object.answer(reference)))
+        count += 1
+        take(WatchEvent(kind: .added, position: 0, object: object.answer(reference)))
       }
       if !page.more {
         phase = .following
@@ -158,15 +168,14 @@ import ObjectModel
 
   // MARK: Changes
 
-  private func follow(_ limit: Int, _ events: inout [WatchEvent]) throws(APIError) {
+  private func follow(_ limit: Int, _ count: inout Int, _ take: (WatchEvent) -> Void) throws(APIError) {
     var scanned = 0
-    while events.count < limit {
+    while count < limit {
       guard scanned < limits.scannedEntries else { return later() }
-      let ring = tail.ring(resource)
       if complete >= ring.floor {
         var index = ring.first(behind: place)
-        while index < ring.entries.count, events.count < limit, scanned < limits.scannedEntries {
-          see(ring.entries[index], &events)
+        while index < ring.entries.count, count < limit, scanned < limits.scannedEntries {
+          if see(ring.entries[index], take) { count += 1 }
           index += 1
           scanned += 1
         }
@@ -177,14 +186,14 @@ import ObjectModel
           return
         }
       } else {
-        scanned += try catchUp(limit, &events)
+        scanned += try catchUp(limit, &count, take)
         if complete >= tail.position { return }
       }
     }
   }
 
   /// Reads a page of the log behind the ring; answers how many entries it looked at.
-  private func catchUp(_ limit: Int, _ events: inout [WatchEvent]) throws(APIError) -> Int {
+  private func catchUp(_ limit: Int, _ count: inout Int, _ take: (WatchEvent) -> Void) throws(APIError) -> Int {
     let page: (entries: [Entry], through: UInt64)
     do throws(SkerryError) {
       page = try log.entries(after: complete, prefix: selection.prefix, limit: max(64, limit))
@@ -193,29 +202,38 @@ import ObjectModel
     }
     let start = place
     for (index, entry) in page.entries.enumerated() where (entry.position, entry.index) > start {
-      if events.count >= limit { return index }
+      if count >= limit { return index }
       let ends = index + 1 == page.entries.count || page.entries[index + 1].position != entry.position
-      if let known = TailEntry(entry, endsPosition: ends) { see(known, &events) }
+      if let known = TailEntry(entry, endsPosition: ends), see(known, take) { count += 1 }
     }
     complete = max(complete, page.through)
     place = (complete, .max)
     return page.entries.count + 1
   }
 
-  private func see(_ entry: TailEntry, _ events: inout [WatchEvent]) {
+  /// Moves past an entry; true if it was an event here.
+  private func see(_ entry: TailEntry, _ take: (WatchEvent) -> Void) -> Bool {
     place = (entry.entry.position, entry.entry.index)
     if entry.endsPosition { complete = entry.entry.position }
-    guard let kind = change(entry) else { return }
-    let object = APIObject(
-      reference: entry.reference, revision: entry.entry.revision, body: entry.entry.object.body,
-      status: entry.entry.object.status)
-    let shown = kind == .deleted && entry.entry.type != .deleted ? before(entry) ?? object : object
-    events.append(WatchEvent(kind: kind, position: complete, object: shown))
+    guard let kind = change(entry) else { return false }
+    if kind == .deleted, entry.entry.type != .deleted, let old = before(entry) {
+      take(WatchEvent(kind: kind, position: complete, object: old))
+    } else {
+      take(entry.event(kind, at: complete))
+    }
+    return true
   }
 
   /// What an entry is to this watch; nil: nothing. An object that enters or leaves the selection is added or deleted.
   private func change(_ entry: TailEntry) -> WatchEvent.Kind? {
     if !selection.namespace.isEmpty, entry.reference.namespace != selection.namespace { return nil }
+    if selection.selectsAll {
+      switch entry.entry.type {
+      case .created: return .added
+      case .modified: return .modified
+      case .deleted: return .deleted
+      }
+    }
     let isIn = entry.entry.type != .deleted && selection.matches(entry.meta, entry.reference)
     let wasIn =
       entry.entry.type != .created && selection.matches(entry.previousMeta ?? entry.meta, entry.reference)
@@ -249,7 +267,7 @@ extension APIServer {
       throw Failures.tooOld(after, compacted: log.compacted, newest: newest)
     }
     let watch = LogWatch(
-      selection, after: options.after, log: log, tail: tail, limits: limits, scheduler: scheduler)
+      selection, after: options.after, log: log, tail: tail, scheduler: scheduler)
     try tail.add(watch)
     return watch
   }

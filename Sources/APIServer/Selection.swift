@@ -3,15 +3,18 @@ import Base
 import ObjectModel
 
 /// What a list or watch selects: a kind, a namespace (empty: all), labels and fields, decided on extracted metadata.
-struct Selection {
-  let kind: Kind
+/// A class, since a server has thousands of watches and most select the same.
+final class Selection: Sendable {
+  let resource: String
   let namespace: String
   let labels: LabelSelector
   let fields: FieldSelector
   let prefix: String
+  private let isNamespaced: Bool
 
   init(_ kind: Kind, namespace: String, labels: String, fields: String) throws(APIError) {
-    self.kind = kind
+    resource = kind.resource
+    isNamespaced = kind.isNamespaced
     self.namespace = kind.isNamespaced ? namespace : ""
     do throws(SelectorError) {
       self.labels = try LabelSelector(parsing: labels)
@@ -35,8 +38,8 @@ struct Selection {
   var single: ObjectReference? {
     guard let name = fields.required("metadata.name") else { return nil }
     let space = fields.required("metadata.namespace") ?? namespace
-    if kind.isNamespaced, space.isEmpty { return nil }
-    return ObjectReference(resource: kind.resource, namespace: kind.isNamespaced ? space : "", name: name)
+    if isNamespaced, space.isEmpty { return nil }
+    return ObjectReference(resource: resource, namespace: isNamespaced ? space : "", name: name)
   }
 
   func matches(_ meta: ObjectMeta, _ reference: ObjectReference) -> Bool {

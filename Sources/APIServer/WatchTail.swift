@@ -3,14 +3,28 @@ import Base
 import ObjectLog
 import ObjectModel
 
-/// One entry with its metadata decoded: once for all watches.
-struct TailEntry {
+/// One entry with its metadata decoded and its events made: once for all watches.
+@LoopActor final class TailEntry {
   let entry: Entry
   let reference: ObjectReference
   let meta: ObjectMeta
   let previousMeta: ObjectMeta?
   /// Whether no later entry of the same resource has this position.
   let endsPosition: Bool
+  /// The event that the watches were told of last: nearly all see the same kind at the same position.
+  private var told: WatchEvent?
+
+  /// The entry as an event of this kind.
+  func event(_ kind: WatchEvent.Kind, at position: UInt64) -> WatchEvent {
+    if let told, told.kind == kind, told.position == position { return told }
+    let made = WatchEvent(
+      kind: kind, position: position,
+      object: APIObject(
+        reference: reference, revision: entry.revision, body: entry.object.body, status: entry.object.status),
+      head: ItemMessage.head(kind, position: position, revision: entry.revision))
+    told = made
+    return made
+  }
 
   /// About what it keeps in memory.
   var size: Int {
@@ -38,21 +52,29 @@ struct TailEntry {
 /// resources that changed, and only those that had caught up.
 @LoopActor final class WatchTail {
   /// The newest entries of one resource: all after `floor`.
-  struct Ring {
-    var floor: UInt64
+  @LoopActor final class Ring {
+    private(set) var floor: UInt64
     private(set) var entries: [TailEntry] = []
     private(set) var head = 0
     private var bytes = 0
 
     init(floor: UInt64) { self.floor = floor }
 
-    mutating func append(_ entry: TailEntry) {
+    /// Another history begins: nothing of this one is kept.
+    func reset(floor: UInt64) {
+      self.floor = floor
+      entries = []
+      head = 0
+      bytes = 0
+    }
+
+    func append(_ entry: TailEntry) {
       entries.append(entry)
       bytes += entry.size
     }
 
     /// Whole positions fall out at the other end; the newest entry stays.
-    mutating func trim(entries limit: Int, bytes most: Int) {
+    func trim(entries limit: Int, bytes most: Int) {
       while head < entries.count,
         (entries.count - head > 1 && (entries.count - head > limit || bytes > most))
           || entries[head].entry.position <= floor
@@ -81,7 +103,7 @@ struct TailEntry {
 
   private let log: any ObjectLog
   private let scheduler: any Scheduler
-  private let limits: APIServerLimits
+  let limits: APIServerLimits
   private var rings: [String: Ring] = [:]
   /// What a ring that does not exist yet reaches back to.
   private var ringFloor: UInt64
@@ -123,7 +145,13 @@ struct TailEntry {
     bookmarkTimer = nil
   }
 
-  func ring(_ resource: String) -> Ring { rings[resource] ?? Ring(floor: ringFloor) }
+  /// The ring of a resource, which its watches hold on to.
+  func ring(_ resource: String) -> Ring {
+    if let known = rings[resource] { return known }
+    let made = Ring(floor: ringFloor)
+    rings[resource] = made
+    return made
+  }
 
   // MARK: Watches
 
@@ -152,12 +180,10 @@ struct TailEntry {
     noticeHistory(entries)
     position = last.position
     for (resource, fresh) in decode(entries) {
-      var ring = ring(resource)
+      let ring = ring(resource)
       let before = ring.entries.last?.entry.position ?? ring.floor
-      rings[resource] = nil  // so that the ring is uniquely referenced while it grows
       for entry in fresh { ring.append(entry) }
       ring.trim(entries: limits.tailEntries, bytes: limits.tailBytes)
-      rings[resource] = ring
       guard let group = watches[resource] else { continue }
       for watch in Array(group.values) { watch.offer(fresh, lastBefore: before, through: position) }
     }
@@ -168,8 +194,8 @@ struct TailEntry {
     let now = log.tail
     if now.log == seenLog, now.epoch == seenEpoch { return }
     (seenLog, seenEpoch) = (now.log, now.epoch)
-    rings = [:]
     ringFloor = max(1, entries.first?.position ?? 1) - 1
+    for ring in rings.values { ring.reset(floor: ringFloor) }
     history += 1
     for group in watches.values { for watch in Array(group.values) { watch.wake() } }
   }

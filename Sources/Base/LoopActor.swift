@@ -38,6 +38,14 @@ package protocol LoopExecutor: SerialExecutor, TaskExecutor {}
     }
   }
 
+  /// The synchronous door without its check: for the loop's own queue, which nobody but the loop's thread runs.
+  package static func inside<R: Sendable>(_ body: @LoopActor () throws -> R) rethrows -> R {
+    try withoutActuallyEscaping(body) { body in
+      // As in `entered`: the cast only drops the global actor from the type.
+      try unsafeBitCast(body, to: (() throws -> R).self)()
+    }
+  }
+
   /// The synchronous door: runs `body` at once; traps if this is not the loop's thread.
   package static func entered<R: Sendable>(_ body: @LoopActor () throws -> R) rethrows -> R {
     try withoutActuallyEscaping(body) { body in

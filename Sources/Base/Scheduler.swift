@@ -60,6 +60,19 @@ package struct TimerID: Sendable, Hashable {
   func schedule(after delay: Duration, _ action: @escaping @LoopActor () -> Void) -> TimerID
   /// Forgets a timer; nothing happens if it has fired.
   func cancel(_ timer: TimerID)
+  /// Gives `task` a turn of the loop soon, never inside this call; what hot paths use instead of a timer without delay.
+  func nextTurn(_ task: any TurnTask)
+}
+
+/// Whoever takes a turn of the loop again and again: it is queued as it is, without a closure or a timer made for it.
+@LoopActor package protocol TurnTask: AnyObject, Sendable {
+  func takeTurn()
+}
+
+extension Scheduler {
+  @LoopActor package func nextTurn(_ task: any TurnTask) {
+    schedule(after: .zero) { task.takeTurn() }
+  }
 }
 
 extension Scheduler {

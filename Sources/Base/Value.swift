@@ -1,3 +1,5 @@
+import Glibc
+
 /// JSON's data model, which is also the data model of every payload on the wire and of every stored object.
 ///
 /// Integers and doubles are kept apart as they were written: `1` is `.int(1)`, `1.0` is `.double(1)`.
@@ -27,6 +29,14 @@ package enum Value: Sendable, Hashable {
     package static func precedes(_ a: String, _ b: String) -> Bool {
       let (x, y) = (a.utf8, b.utf8)
       if x.count != y.count { return x.count < y.count }
+      // Every look-up of a member comes here; byte by byte it was a seventh of a write's cost.
+      let order = x.withContiguousStorageIfAvailable { left in
+        y.withContiguousStorageIfAvailable { right -> Int32 in
+          guard let first = left.baseAddress, let second = right.baseAddress else { return 0 }
+          return memcmp(first, second, left.count)
+        }
+      }
+      if let order, let order { return order < 0 }
       return x.lexicographicallyPrecedes(y)
     }
 

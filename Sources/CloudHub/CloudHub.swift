@@ -6,6 +6,7 @@ import Base
 import EventLoop
 import Identity
 import Logging
+import ObjectLog
 import ObjectModel
 import Sync
 import Transport
@@ -95,9 +96,11 @@ import Wire
     stream.close()
   }
 
+  private static let hello: Value = ["role": "cloud"]
+
   private func makeSession(_ stream: any ByteStream) -> Session {
     Session(
-      stream: stream, role: .server, hello: ["role": "cloud"], scheduler: scheduler, random: random,
+      stream: stream, role: .server, hello: Self.hello, scheduler: scheduler, random: random,
       configuration: configuration)
   }
 
@@ -243,6 +246,9 @@ import Wire
 
   /// Makes sure that a connected node is an object of the cluster.
   func register(_ node: String, hello: Value) async {
+    // A whole fleet that comes back asks the log's readers, not its writer.
+    let key = ObjectReference(resource: Node.resource, name: node).key
+    if let known = try? slices.log.read(key, at: nil), !known.body.isEmpty { return }
     var labels: Value = [:]
     // The registrar has more rights than the node that speaks here.
     for (key, value) in hello["labels"].object ?? Value.Fields() where !NodeRules.isReserved(label: key) {

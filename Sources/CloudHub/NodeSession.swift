@@ -52,6 +52,7 @@ import Wire
   private func ready() {
     let hello = session.peerHello
     session.limit(hub.rates(node))
+    session.forgetHello()
     hub.logger.info("node \(node) connected from \(session.peer.address)")
     hub.commands.connected(node)
     spawn { [hub, node, certificate] in
@@ -76,6 +77,7 @@ import Wire
 
   private func openSlice(_ stream: SessionStream) {
     let parameters = stream.params
+    stream.forgetParams()
     var cursor: Cursor?
     if let log = Bytes(hex: parameters["log"].string ?? "").flatMap(LogID.init), let epoch = parameters["epoch"].int,
       let position = parameters["position"].int, epoch >= 0, position >= 0
@@ -91,6 +93,7 @@ import Wire
 
   private func openLane(_ stream: SessionStream) {
     let parameters = stream.params
+    stream.forgetParams()
     guard let lane = Lane(rawValue: parameters["lane"].string ?? ""), let sink = hub.sink(node, lane) else {
       return stream.fail(CallError(reason: "BadRequest", message: "no such lane is taken here"))
     }

@@ -24,6 +24,7 @@ package final class Loop: LoopExecutor, @unchecked Sendable {
     case call(@LoopActor () -> Void)
     /// A timer without delay; nothing if it was cancelled meanwhile.
     case timer(UInt64)
+    case turn(any TurnTask)
   }
   /// What other threads have handed over. `UnownedJob` and the closures are Sendable, so this is guarded in full.
   private struct Inbox: Sendable {
@@ -136,6 +137,7 @@ package final class Loop: LoopExecutor, @unchecked Sendable {
   }
 
   private func drain() {
+    precondition(isCurrent, "the loop's queue is run by its own thread")
     takeInbox()
     var budget = Self.maxJobsPerTurn
     while budget > 0, !queue.isEmpty {
@@ -162,8 +164,9 @@ package final class Loop: LoopExecutor, @unchecked Sendable {
     switch work {
     case .job(let job):
       job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
-    case .call(let call): LoopActor.entered(call)
-    case .timer(let id): LoopActor.entered { self.fire(id) }
+    case .call(let call): LoopActor.inside(call)
+    case .timer(let id): LoopActor.inside { self.fire(id) }
+    case .turn(let task): LoopActor.inside { task.takeTurn() }
     }
   }
 }

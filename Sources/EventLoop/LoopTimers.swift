@@ -110,6 +110,8 @@ extension Loop: Scheduler {
 
   package func cancel(_ timer: TimerID) { timers.cancel(timer.raw) }
 
+  package func nextTurn(_ task: any TurnTask) { append(.turn(task)) }
+
   /// Runs a timer that had no delay.
   @LoopActor func fire(_ id: UInt64) {
     if let action = timers.take(id) { action() }

@@ -104,7 +104,8 @@ package struct Certificate: Sendable, Hashable {
       throw opensslFailure(.invalidArgument, "the certificate has no public key that can be read")
     }
     handle = owned
-    publicKey = PublicKey(.key(key))
+    // The bytes as they stand in the certificate: encoding the key anew would cost a tenth of a handshake.
+    publicKey = PublicKey(.key(key), der: derBytes { i2d_X509_PUBKEY(X509_get_X509_PUBKEY(pointer), $0) })
     der = derBytes { i2d_X509(pointer, $0) }
     commonName = nameEntries(X509_get_subject_name(pointer), NID_commonName).first ?? ""
     organizations = nameEntries(X509_get_subject_name(pointer), NID_organizationName)

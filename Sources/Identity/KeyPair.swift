@@ -8,8 +8,13 @@ package struct PublicKey: Sendable, Hashable {
   package let der: Bytes
 
   init(_ handle: Owned) {
+    self.init(handle, der: derBytes { i2d_PUBKEY(handle.pointer, $0) })
+  }
+
+  /// The same where the encoding is at hand.
+  init(_ handle: Owned, der: Bytes) {
     self.handle = handle
-    der = derBytes { i2d_PUBKEY(handle.pointer, $0) }
+    self.der = der
   }
 
   /// SHA-256 of the SubjectPublicKeyInfo: the identity of the key itself, whatever certificates name it.

@@ -28,7 +28,7 @@ import Wire
   private let hello: Value
   var machine: SessionMachine
 
-  private var streams: [UInt32: SessionStream] = [:]
+  private var streams = StreamMap<SessionStream>()
   private var timer: TimerID?
   private var budgetTimer: TimerID?
   private var gathering: TimerID?
@@ -41,7 +41,7 @@ import Wire
   private var waiters: [CheckedContinuation<Result<Void, SkerryError>, Never>] = []
   private var outcome: Result<Void, SkerryError>?
 
-  /// What the peer's role said of itself in the handshake; null before.
+  /// What the peer's role said of itself in the handshake; null before, and after `forgetHello`.
   package private(set) var peerHello: Value = .null
   /// How often this peer pings, set before it is let in; nil: as the configuration says. Accepting side.
   package var pingInterval: Duration?
@@ -85,6 +85,9 @@ import Wire
       role: role, configuration: configuration, hello: hello,
       at: Moment(now: scheduler.now, wall: scheduler.wall))
   }
+
+  /// Lets the peer's hello go, once it was looked at: thousands of sessions hold nothing that nobody asks for.
+  package func forgetHello() { peerHello = .null }
 
   package var peer: PeerInfo { connection.peer }
   package var lastHeard: Instant { machine.lastHeard }
@@ -352,11 +355,7 @@ import Wire
   private func flushSoon() {
     guard !flushIsDue, !isOver else { return }
     flushIsDue = true
-    clock.schedule(after: .zero) { [weak self] in
-      guard let self else { return }
-      self.flushIsDue = false
-      self.flush()
-    }
+    clock.nextTurn(self)
   }
 
   private func finishIfClosed() {
@@ -394,6 +393,13 @@ import Wire
       writes += 1
       if writes == Self.writesPerTurn { return flushSoon() }
     }
+  }
+}
+
+extension Session: TurnTask {
+  package func takeTurn() {
+    flushIsDue = false
+    flush()
   }
 }
 

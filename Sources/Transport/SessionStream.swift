@@ -8,8 +8,8 @@ import Wire
 @LoopActor package final class SessionStream {
   package let id: UInt32
   package let method: String
-  /// CBOR, as it came.
-  package let rawParams: Bytes
+  /// CBOR, as it came; empty after `forgetParams`.
+  package private(set) var rawParams: Bytes
   /// True if the peer opened it.
   package let isIncoming: Bool
   /// nil once the stream is over; strong until then, so that a stream in use keeps its session.
@@ -38,6 +38,12 @@ import Wire
   package private(set) lazy var params: Value = (try? CBOR.decode(rawParams)) ?? .null
 
   package var peer: PeerInfo? { session?.peer }
+
+  /// Lets the params go: of streams that stay open for long nobody asks for them again.
+  package func forgetParams() {
+    rawParams = []
+    params = .null
+  }
 
   // MARK: callbacks
 

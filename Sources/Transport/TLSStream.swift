@@ -11,6 +11,8 @@ import Identity
 @LoopActor package final class TLSStream: ByteStream {
   /// Encrypted bytes that may wait for the transport before the rest stays plaintext.
   package nonisolated static let maxEncrypted = 64 * 1024
+  /// Plaintext that fits one record (RFC 8446, 5.1).
+  nonisolated static let recordBytes = 16 * 1024
   /// How long a peer that is refused may take to read why, before the connection is dropped.
   package nonisolated static let refusalLinger = Duration.seconds(1)
 
@@ -157,9 +159,23 @@ import Identity
 
   package func write(_ bytes: Bytes) {
     guard state == .open || state == .handshaking, !finishing, !bytes.isEmpty else { return }
+    if state == .open, queuedBytes == 0, bytes.count <= Self.recordBytes,
+      transport.pendingWriteBytes < Self.maxEncrypted
+    {
+      return writeRecord(bytes)
+    }
     queue.append(bytes)
     queuedBytes += bytes.count
     pump()
+    if pendingWriteBytes > 0 { drainPending = true }
+  }
+
+  /// One record, when nothing waits before it: what nearly every write is.
+  private func writeRecord(_ bytes: Bytes) {
+    let engine = TLSEngine.shared
+    let count = bytes.withUnsafeBytes { raw in engine.call { SSL_write(ssl, raw.baseAddress, Int32(raw.count)) } }
+    guard Int(count) == bytes.count else { return fail(failure(SSL_get_error(ssl, count), "sending to")) }
+    engine.flush(to: transport)
     if pendingWriteBytes > 0 { drainPending = true }
   }
 

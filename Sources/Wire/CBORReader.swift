@@ -171,10 +171,30 @@ package struct CBORReader: Sendable {
   package mutating func text() throws(SkerryError) -> String {
     let start = offset
     let range = try string(CBORWriter.Major.text, "a text")
-    guard let text = String(validating: bytes[range], as: UTF8.self) else {
-      throw error("the text is not UTF-8", at: start)
+    let text: String? = unsafe bytes.withUnsafeBufferPointer { all in
+      let part = unsafe UnsafeBufferPointer(rebasing: all[range])
+      // ASCII is nearly everything, and needs no validation of its own.
+      if unsafe Self.isASCII(part) { return unsafe String(decoding: part, as: UTF8.self) }
+      return unsafe String(validating: part, as: UTF8.self)
     }
+    guard let text else { throw error("the text is not UTF-8", at: start) }
     return text
+  }
+
+  private static func isASCII(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
+    let raw = UnsafeRawBufferPointer(bytes)
+    var offset = 0
+    while offset + 8 <= raw.count {
+      guard unsafe raw.loadUnaligned(fromByteOffset: offset, as: UInt64.self) & 0x8080_8080_8080_8080 == 0 else {
+        return false
+      }
+      offset += 8
+    }
+    while offset < raw.count {
+      guard unsafe raw[offset] < 0x80 else { return false }
+      offset += 1
+    }
+    return true
   }
 
   package mutating func byteString() throws(SkerryError) -> Bytes {

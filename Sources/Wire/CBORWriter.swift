@@ -74,7 +74,14 @@ package struct CBORWriter: Sendable {
     bytes.append(contentsOf: value.utf8)
   }
 
-  /// A byte string; for protocol messages only, since JSON's data model has none.
+  /// A byte string; for protocol messages only, since JSON's data model has none. The usual case has a form of its own:
+  /// other rooms would copy byte by byte through the generic one.
+  package mutating func byteString(_ value: Bytes) {
+    head(Major.bytes, UInt64(value.count))
+    bytes.append(contentsOf: value)
+  }
+
+  /// The same of any bytes.
   package mutating func byteString(_ value: some Collection<UInt8>) {
     head(Major.bytes, UInt64(value.count))
     bytes.append(contentsOf: value)
@@ -86,6 +93,9 @@ package struct CBORWriter: Sendable {
   package mutating func map(_ count: Int) { head(Major.map, UInt64(count)) }
 
   /// An item that is encoded already, as it is.
+  package mutating func raw(_ item: Bytes) { bytes.append(contentsOf: item) }
+
+  /// The same of any bytes.
   package mutating func raw(_ item: some Collection<UInt8>) { bytes.append(contentsOf: item) }
 
   /// A whole value tree.

@@ -59,10 +59,14 @@ package struct Frame: Sendable, Hashable {
     _ type: FrameType, flags: FrameFlags, stream: UInt32, payloadCount: Int, to out: inout Bytes
   ) {
     precondition(payloadCount <= WireLimits.framePayloadBytes, "a frame's payload was not cut")
-    out.append(bigEndian: UInt16(payloadCount))
+    out.append(UInt8(truncatingIfNeeded: payloadCount >> 8))
+    out.append(UInt8(truncatingIfNeeded: payloadCount))
     out.append(type.rawValue)
     out.append(flags.rawValue)
-    out.append(bigEndian: stream)
+    out.append(UInt8(truncatingIfNeeded: stream >> 24))
+    out.append(UInt8(truncatingIfNeeded: stream >> 16))
+    out.append(UInt8(truncatingIfNeeded: stream >> 8))
+    out.append(UInt8(truncatingIfNeeded: stream))
   }
 }
 

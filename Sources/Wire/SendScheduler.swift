@@ -16,13 +16,22 @@ package struct OutgoingMessage: Sendable {
 
   /// Appends the message's bytes in `range`.
   func append(_ range: Range<Int>, to out: inout Bytes) {
-    var start = 0
-    for piece in [head, body, tail] {
-      let from = max(range.lowerBound - start, 0)
-      let to = min(range.upperBound - start, piece.count)
-      if from < to { out.append(contentsOf: piece[from..<to]) }
-      start += piece.count
+    guard range.count < count else {
+      out.append(contentsOf: head)
+      out.append(contentsOf: body)
+      out.append(contentsOf: tail)
+      return
     }
+    Self.append(head, from: 0, range, to: &out)
+    Self.append(body, from: head.count, range, to: &out)
+    Self.append(tail, from: head.count + body.count, range, to: &out)
+  }
+
+  /// What `range` takes of a piece that begins at `start`.
+  private static func append(_ piece: Bytes, from start: Int, _ range: Range<Int>, to out: inout Bytes) {
+    let from = max(range.lowerBound - start, 0)
+    let to = min(range.upperBound - start, piece.count)
+    if from < to { out.append(contentsOf: piece[from..<to]) }
   }
 }
 
@@ -43,7 +52,8 @@ struct Queue<Element: Sendable>: Sendable {
     slots[head] = nil
     head += 1
     if head == slots.count {
-      slots.removeAll(keepingCapacity: head <= 64)
+      // What a burst needed is let go: thousands of sessions are idle most of the time.
+      slots.removeAll(keepingCapacity: slots.capacity <= 4)
       head = 0
     } else if head >= 64, head * 2 >= slots.count {
       slots.removeFirst(head)
@@ -91,10 +101,11 @@ package struct SendScheduler: Sendable {
     }
   }
 
-  private let limits: WireLimits
+  private let streamSendBytes: Int
+  private let sessionSendBytes: Int
   private var control = Queue<Bytes>()
   package private(set) var controlBytes = 0
-  private var lanes: [UInt32: Lane] = [:]
+  private var lanes = StreamMap<Lane>()
   /// Streams whose OPEN has not left yet, not even in part.
   private var opens = Queue<UInt32>()
   private var turns: [Queue<UInt32>] = Priority.allCases.map { _ in Queue() }
@@ -108,7 +119,8 @@ package struct SendScheduler: Sendable {
 
   /// `sent` is what left before.
   package init(limits: WireLimits, sent: TrafficCount = TrafficCount()) {
-    self.limits = limits
+    streamSendBytes = limits.streamSendBytes
+    sessionSendBytes = limits.sessionSendBytes
     self.sent = sent
   }
 
@@ -159,11 +171,11 @@ package struct SendScheduler: Sendable {
   /// True while a message given now would find credit and room; asking and hearing no is answered by `writable` later.
   package mutating func canSend(_ stream: UInt32) -> Bool {
     guard let lane = lanes[stream] else { return false }
-    guard lane.credit > lane.waitingCost, lane.bytes < limits.streamSendBytes else {
+    guard lane.credit > lane.waitingCost, lane.bytes < streamSendBytes else {
       lanes[stream]?.wantsToSend = true
       return false
     }
-    guard messageBytes < limits.sessionSendBytes else {
+    guard messageBytes < sessionSendBytes else {
       wantSession.insert(stream)
       return false
     }
@@ -182,7 +194,7 @@ package struct SendScheduler: Sendable {
 
   private mutating func wake(_ stream: UInt32) -> Bool {
     guard let lane = lanes[stream], lane.wantsToSend, lane.credit > lane.waitingCost,
-      lane.bytes < limits.streamSendBytes
+      lane.bytes < streamSendBytes
     else { return false }
     lanes[stream]?.wantsToSend = false
     return true
@@ -220,7 +232,7 @@ package struct SendScheduler: Sendable {
         schedule(stream)
       }
     }
-    if messageBytes < limits.sessionSendBytes / 2, !wantSession.isEmpty {
+    if messageBytes < sessionSendBytes / 2, !wantSession.isEmpty {
       events.append(contentsOf: wantSession.sorted().map { .writable($0) })
       wantSession = []
     }

@@ -7,14 +7,52 @@ package enum SessionRole: Sendable, Hashable {
   case server
 }
 
+/// A value whose copies share one piece of memory: thousands of sessions have the same.
 package struct SessionConfiguration: Sendable {
-  package var limits = WireLimits()
+  private struct Settings: Sendable {
+    var limits = WireLimits()
+    var pingInterval: Duration = .seconds(15)
+    var reconnectSpread: Duration = .seconds(2)
+    var agent = "skerry"
+    var features: [String] = []
+  }
+  private final class Shared: Sendable {
+    let settings: Settings
+    init(_ settings: Settings) { self.settings = settings }
+  }
+  private var shared = Shared(Settings())
+
+  private subscript<T>(path: WritableKeyPath<Settings, T>) -> T {
+    get { shared.settings[keyPath: path] }
+    set {
+      var settings = shared.settings
+      settings[keyPath: path] = newValue
+      shared = Shared(settings)
+    }
+  }
+
+  package var limits: WireLimits {
+    get { shared.settings.limits }
+    set { self[\.limits] = newValue }
+  }
   /// Accepting side: how often the peer pings. Nothing heard for three intervals means dead, on both sides.
-  package var pingInterval: Duration = .seconds(15)
+  package var pingInterval: Duration {
+    get { shared.settings.pingInterval }
+    set { self[\.pingInterval] = newValue }
+  }
   /// Accepting side: over what time the peer spreads its first retry after a lost connection.
-  package var reconnectSpread: Duration = .seconds(2)
-  package var agent = "skerry"
-  package var features: [String] = []
+  package var reconnectSpread: Duration {
+    get { shared.settings.reconnectSpread }
+    set { self[\.reconnectSpread] = newValue }
+  }
+  package var agent: String {
+    get { shared.settings.agent }
+    set { self[\.agent] = newValue }
+  }
+  package var features: [String] {
+    get { shared.settings.features }
+    set { self[\.features] = newValue }
+  }
   package init() {}
 }
 
@@ -77,7 +115,7 @@ package struct SessionMachine: Sendable {
   var phase = Phase.new
   var decoder = FrameDecoder()
   package internal(set) var scheduler: SendScheduler
-  var streams: [UInt32: Stream] = [:]
+  var streams = StreamMap<Stream>()
   var incomingCount = 0
   /// The highest stream that the peer opened; anything up to it that is not in `streams` is over.
   var highestIncoming: UInt32 = 0
@@ -193,10 +231,10 @@ package struct SessionMachine: Sendable {
     let spoken = phase == .ready || (phase == .waiting && role == .server)
     phase = .closed
     let lost = CallError(reason: CallError.disconnected, message: error?.description ?? "the session ended")
-    for id in streams.keys.sorted() where streams[id]?.isOpening == false {
+    for id in streams.keys where streams[id]?.isOpening == false {
       actions.append(.broken(stream: id, lost))
     }
-    streams = [:]
+    streams = StreamMap()
     let sent = scheduler.sent
     scheduler = SendScheduler(limits: limits, sent: sent)
     if let goAway, spoken { scheduler.control(Frame(.goAway, payload: goAway.encoded)) }

@@ -27,13 +27,13 @@ extension SessionMachine {
 
   /// True while a message given now would find credit and room; a no is followed by `.writable`.
   package mutating func canSend(_ id: UInt32) -> Bool {
-    guard let stream = streams[id], !stream.localEnded else { return false }
+    guard streams[id]?.localEnded == false else { return false }
     return scheduler.canSend(id)
   }
 
   /// Queues a message; on a stream that is over nothing happens. Throws if the peer does not take one that long.
   package mutating func send(_ id: UInt32, _ message: OutgoingMessage) throws(SkerryError) {
-    guard let stream = streams[id], !stream.localEnded else { return }
+    guard streams[id]?.localEnded == false else { return }
     guard message.count <= peerLimits.message else {
       throw SkerryError(
         .limitExceeded, "a message of \(message.count) bytes; the peer takes \(peerLimits.message) at most")

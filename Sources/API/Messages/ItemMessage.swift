@@ -10,7 +10,24 @@ package enum ItemMessage {
 
   /// The message in three pieces, so that the stored bytes are not copied before they are framed.
   package static func pieces(_ event: WatchEvent) -> (head: Bytes, body: Bytes, tail: Bytes) {
-    pieces(UInt64(event.kind.rawValue), event.position, event.object)
+    guard let head = event.head, let object = event.object else {
+      return pieces(UInt64(event.kind.rawValue), event.position, event.object)
+    }
+    return (head, object.body, object.status ?? null)
+  }
+
+  /// What every watch that sees this change says before the object's bytes.
+  package static func head(_ kind: WatchEvent.Kind, position: UInt64, revision: UInt64) -> Bytes {
+    head(UInt64(kind.rawValue), position, revision)
+  }
+
+  private static func head(_ kind: UInt64, _ position: UInt64, _ revision: UInt64) -> Bytes {
+    var writer = CBORWriter(reservingCapacity: 20)
+    writer.array(5)
+    writer.uint(kind)
+    writer.uint(position)
+    writer.uint(revision)
+    return writer.bytes
   }
 
   package static func pieces(_ object: APIObject) -> (head: Bytes, body: Bytes, tail: Bytes) {
@@ -20,12 +37,7 @@ package enum ItemMessage {
   private static func pieces(
     _ kind: UInt64, _ position: UInt64, _ object: APIObject?
   ) -> (head: Bytes, body: Bytes, tail: Bytes) {
-    var writer = CBORWriter(reservingCapacity: 20)
-    writer.array(5)
-    writer.uint(kind)
-    writer.uint(position)
-    writer.uint(object?.revision ?? 0)
-    return (writer.bytes, object?.body ?? null, object?.status ?? null)
+    (head(kind, position, object?.revision ?? 0), object?.body ?? null, object?.status ?? null)
   }
 
   /// The message in one piece.

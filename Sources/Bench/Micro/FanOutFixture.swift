@@ -72,10 +72,12 @@ import Wire
     service = APIService(api: server, scheduler: scheduler)
   }
 
+  private static let filler = String(decoding: Bytes(repeating: UInt8(ascii: "x"), count: 1_000), as: UTF8.self)
+
   private func object(_ index: Int) -> Value {
     [
       "metadata": ["name": .string(Self.reference.name), "namespace": "default"],
-      "data": ["payload": .string(String(repeating: "x", count: 1_000) + String(index))],
+      "data": ["payload": .string(Self.filler + String(index))],
     ]
   }
 

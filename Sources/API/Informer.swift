@@ -210,10 +210,12 @@ extension Object: Informed {
     if error.reason == .expired || error.reason == .gone { mustList = true }
     let delay = limits.backoff.delay(failures, random: random)
     failures += 1
-    logger.log(
-      level: failures > 3 ? .warning : .debug,
-      "watch of \(resource) ended, goes on in \(delay.milliseconds) ms: \(error)",
-      metadata: ["revision": "\(revision)"])
+    let message: Logger.Message = "watch of \(resource) ended, goes on in \(delay.milliseconds) ms: \(error)"
+    if failures > 3 {
+      logger.warning(.watchEnded, message, ["revision": "\(revision)"])
+    } else {
+      logger.debug(message, metadata: ["revision": "\(revision)"])
+    }
     retryTimer = scheduler.schedule(after: delay) { [weak self] in
       self?.retryTimer = nil
       self?.connect()
@@ -313,4 +315,5 @@ extension LogCode {
   package static let unreadableObject = LogCode("E-API-001")
   /// A controller's work on one object failed.
   package static let reconcileFailed = LogCode("W-API-004")
+  package static let watchEnded = LogCode("W-API-005")
 }

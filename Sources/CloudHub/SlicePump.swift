@@ -159,7 +159,11 @@ import Wire
         cursor = through
         return false
       }
-      pipe.send(try hub.encode(changes, through: through, for: self))
+      let before = toldThrough
+      do throws(SkerryError) { pipe.send(try hub.encode(changes, through: through, for: self)) } catch {
+        toldThrough = before  // nothing of it was said
+        throw error
+      }
       cursor = through
       return true
     }

@@ -11,7 +11,7 @@ import Wire
 ///   (proto-spec/sync.md), as readings appear, in order, through the incarnations: packed batches, and a batch with one
 ///   `dropped` entry where readings are gone. With `gather` (milliseconds) readings wait so long for others that can
 ///   travel with them.
-/// * `readings.ack` `{"i", "t"}`: the cloud has everything through `t`.
+/// * `readings.ack` `{"i", "t"}`: the cloud has everything through `t`; the answer's `waiting` is how many it has not.
 /// * `readings.incarnations`: `{"incarnations": [{"i", "exported", "last"}]}`, oldest first.
 @LoopActor package final class ReadingExport {
   package static let pull = "readings.pull"
@@ -93,10 +93,11 @@ import Wire
       through >= 0
     else { return stream.fail(Self.bad("i and t are needed")) }
     do throws(SkerryError) {
-      try await store.perform { log throws(SkerryError) in
+      let waiting = try await store.perform { log throws(SkerryError) in
         try log.acknowledge(incarnation: incarnation, through: UInt64(through))
+        return try log.incarnations().reduce(UInt64(0)) { $0 + ($1.last - min($1.exported, $1.last)) }
       }
-      stream.finish()
+      stream.finish(["waiting": .int(Int64(clamping: waiting))])
     } catch {
       stream.fail(Self.error(error))
     }

@@ -49,8 +49,8 @@ import Sync
     told[key]?.madeOf(shown, isIt: isIt)
   }
 
-  /// The log key of what an entry of the status lane told that is not known to be applied.
-  package func key(toldBy number: UInt64) -> String? { told.first { $0.value.isOpen(number) }?.key }
+  /// The log key of what an entry of the status lane told lately.
+  package func key(toldBy number: UInt64) -> String? { told.first { $0.value.wasTold(by: number) }?.key }
 
   /// The cloud shows something else than the node last told: somebody changed what the node owns. Tell it again.
   package func assertAgain(key: String) { told[key] = nil }

@@ -16,8 +16,8 @@ struct ToldStatus: Sendable {
   private var certain: Value?
   /// Told, and not known to be applied, by their numbers.
   private var open: [(number: UInt64, status: Value)] = []
-  /// The fields that were told lately, for what the cloud shows of them.
-  private var recent: [Value] = []
+  /// The fields that were told lately, by their numbers, for what the cloud shows of them.
+  private var recent: [(number: UInt64, fields: Value)] = []
 
   init(uid: String) { self.uid = uid }
 
@@ -37,11 +37,11 @@ struct ToldStatus: Sendable {
     }
     status = new
     open.append((number, new))
-    recent = (recent + [fields]).suffix(Self.maxRecent)
+    recent = (recent + [(number, fields)]).suffix(Self.maxRecent)
   }
 
-  /// Whether it was told by this entry, and is not known to be applied.
-  func isOpen(_ number: UInt64) -> Bool { open.contains { $0.number == number } }
+  /// Whether it was told by this entry lately: a cloud whose slice waits for the link may have answered for it already.
+  func wasTold(by number: UInt64) -> Bool { recent.contains { $0.number == number } }
 
   mutating func applied(through number: UInt64) {
     guard let last = open.last(where: { $0.number <= number }) else { return }
@@ -60,8 +60,8 @@ struct ToldStatus: Sendable {
   func madeOf(_ shown: Value, isIt: (Bytes) -> Bool) -> Bytes? {
     for start in recent.indices.reversed() {
       var status = shown
-      for fields in recent[start...] {
-        status = StatusIntent.merge(fields, into: status).withoutNulls()
+      for told in recent[start...] {
+        status = StatusIntent.merge(told.fields, into: status).withoutNulls()
         let bytes = CBOR.encode(status)
         if isIt(bytes) { return bytes }
       }

@@ -182,6 +182,7 @@ import Wire
       rotation.sessionReady(session)
     }
     rotation.onRenewed = { [link] in spawn { await link.replaceSession() } }
+    link.readingsWaiting = { [forwarder] in forwarder.backlog }
     link.onSessionEnd = { [forwarder] in forwarder.cloudSession(nil) }
     link.start()
     logger.info(

@@ -322,9 +322,16 @@ def outage(options):
         time.sleep(2)  # the node has seen the last change
         stored = node.stored()[0]
         start, sent = time.monotonic(), world.relay.do("stats")["n1"]["up"]
+        told = 0
+
+        def all_there():
+            nonlocal told
+            links = admin.connect_call("nodes", "", "links", "", {}).answer()["nodes"]
+            told = max(told, links.get("n1", {}).get("waiting", 0))
+            return world.cloud.metrics("cloudcore")["skerry_readings_stored_total"] >= stored
+
         node.mend()
-        until("all that waited is in the cloud", lambda: (
-            world.cloud.metrics("cloudcore")["skerry_readings_stored_total"] >= stored), 10 * options.cut)
+        until("all that waited is in the cloud", all_there, 10 * options.cut)
         took = time.monotonic() - start
         count = world.relay.do("stats")["n1"]["up"] - sent
         checks = Checks(world)
@@ -341,7 +348,7 @@ def outage(options):
             took < 2 * least + options.slack,
             f"{stored - before} readings, {count} bytes took {took:.1f} s; at {options.bandwidth} B/s: {least:.1f}")
         expect(stored - before >= 0.9 * options.rate * options.cut, f"only {stored - before} readings were waiting")
-        return {"cut": options.cut, "readings waiting": stored - before, "status changes": flips, "bytes": count,
+        return {"cut": options.cut, "readings waiting": stored - before, "told to wait": told, "status changes": flips, "bytes": count,
                 "rate": options.bandwidth, "seconds": round(took, 1), "seconds at the rate": round(least, 1)}
 
 

@@ -58,8 +58,9 @@ import Wire
       #expect(try table.unpack(later).through == 6)
       stream.reset("enough")
       let incarnation: Value = .string(first.incarnation.description)
-      _ = try await session.call(
+      let answer = try await session.call(
         method: ReadingExport.acknowledge, params: ["i": incarnation, "t": 4], deadline: .seconds(5))
+      #expect(answer["waiting"] == 2)
       let listed = try await session.call(method: ReadingExport.incarnations, params: [:], deadline: .seconds(5))
       #expect(listed["incarnations"][0] == ["i": incarnation, "exported": 4, "last": 6])
       let again = session.open(method: ReadingExport.pull, params: [:])

@@ -75,6 +75,8 @@ import Wire
       let check = SliceEntry.check(CBOR.encode(made))
       #expect(told.madeOf(theirs, isIt: { SliceEntry.check($0) == check }) == CBOR.encode(made))
     }
+    told.applied(through: 2)
+    #expect(told.wasTold(by: 1) && told.wasTold(by: 2) && !told.wasTold(by: 3))
     let check = SliceEntry.check([1])
     #expect(told.madeOf(["phase": "Pending", "message": "x"], isIt: { SliceEntry.check($0) == check }) == nil)
   }

@@ -7,6 +7,7 @@ import subprocess
 import unittest
 
 from cluster import BIN, DEADLINE, Cluster, has_oci, run, until
+from meter import Peer, device
 
 
 class EdgeAPITests(unittest.TestCase):
@@ -153,6 +154,40 @@ class EdgeAPITests(unittest.TestCase):
             cluster.start_daemon("edgecore/n1")
             again = self.edge(cluster, "get", "pods", "-o", "name", place=place, options=options).stdout.split()
             self.assertEqual(again, names)
+
+
+    def test_devices_are_read_and_set_on_the_node_while_the_cloud_is_stopped(self):
+        with Cluster(nodes=1) as cluster:
+            peer = Peer()
+            self.addCleanup(peer.end)
+            model, meter = device(peer.port)
+            model["spec"]["properties"].append({"name": "level", "type": "INT", "accessMode": "ReadWrite"})
+            visitor = {"protocolName": "modbus",
+                       "configData": {"register": "HoldingRegister", "offset": 10, "dataType": "uint16"}}
+            meter["spec"]["properties"].append({"name": "level", "collectCycle": 60_000, "visitors": visitor})
+            cluster.apply(model, meter)
+
+            def readings(*words):
+                text = self.edge(cluster, "readings", "meter", "--property", "count", "-o", "json", *words).stdout
+                return [json.loads(line) for line in text.splitlines()]
+
+            until("readings are on the node", lambda: readings("--tail", "1"))
+            cluster.kill("cloudcore", number=signal.SIGTERM)
+            last = readings("--tail", "1")[0]
+            later = until("more readings come", lambda: readings("--after", str(last["number"])))
+            numbers = [item["number"] for item in [last, *later]]
+            self.assertEqual(numbers, sorted(set(numbers)))
+            self.assertIn("Good", {item["quality"] for item in later})
+            table = self.edge(cluster, "readings", "meter", "--tail", "3").stdout.splitlines()
+            self.assertEqual(table[0].split(), ["NUMBER", "TIME", "PROPERTY", "VALUE", "QUALITY"])
+            self.assertEqual(len(table), 4)
+
+            self.assertEqual(self.edge(cluster, "device", "get", "meter", "level").stdout, "200\n")
+            self.assertEqual(self.edge(cluster, "device", "set", "meter", "level", "7").stdout, "meter level = 7\n")
+            self.assertEqual(self.edge(cluster, "device", "get", "meter", "level").stdout, "7\n")
+            for words in (["set", "meter", "count", "1"], ["get", "meter", "nothing"], ["get", "nobody", "level"]):
+                self.assertNotEqual(self.edge(cluster, "device", *words, check=False).returncode, 0, words)
+            self.assertNotEqual(self.edge(cluster, "readings", "nobody", check=False).returncode, 0)
 
 
 if __name__ == "__main__":

@@ -112,8 +112,11 @@ import Wire
     }
   }
 
-  /// Entries of the outbox that the cloud has not applied; our pings tell.
-  private func entriesWaiting() -> UInt64 { outbox.waiting() }
+  /// Readings that wait elsewhere for the link.
+  package var readingsWaiting: () -> UInt64 = { 0 }
+
+  /// Entries of the outbox that the cloud has not applied, and readings; our pings tell.
+  private func entriesWaiting() -> UInt64 { outbox.waiting() + readingsWaiting() }
 
   private func run() async {
     while !stopped {

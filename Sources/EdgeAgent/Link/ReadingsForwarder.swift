@@ -21,6 +21,10 @@ import Wire
   private var device: Session?
   private var cloud: Session?
   private var task: Task<Void, Never>?
+  /// Readings that devicecore holds and the cloud has not, as long as they do not just come and go; 0 where nobody knows.
+  package private(set) var backlog: UInt64 = 0
+  /// What is pulled comes in full pages: there is more than what has just been read.
+  private var isBehind = false
 
   /// `gather` is how long readings wait for others that can travel with them.
   package init(gather: Duration = .zero, scheduler: any Scheduler, metrics: Metrics, logger: Logger) {
@@ -48,6 +52,7 @@ import Wire
   private func restart() {
     task?.cancel()
     task = nil
+    backlog = 0
     guard let device, let cloud else { return }
     task = spawn { await self.run(device, cloud) }
   }
@@ -80,6 +85,8 @@ import Wire
     guard let first = try await lane.receive(), case .cursors(let cursors) = try LaneMessage.decode(first, names) else {
       throw SkerryError(.protocolViolation, "the cloud did not tell the cursors of the readings lane")
     }
+    backlog = held.reduce(0) { $0 + ($1.last - min(cursors[$1.id] ?? 0, $1.last)) }
+    isBehind = true
     // Older incarnations are finished before younger ones begin, so the first that is not finished is where to go on.
     let start = held.first { cursors[$0.id] ?? 0 < $0.last } ?? held.last
     var parameters: Value = ["limit": .int(Int64(Self.page)), "gather": .int(gather.milliseconds)]
@@ -96,6 +103,7 @@ import Wire
     while let message = try await pull.receive() {
       let (bytes, count) = try Self.forwarded(message, names)
       try await lane.sendWaiting(bytes)
+      isBehind = count >= Self.page
       forwarded.add(UInt64(count))
     }
     throw SkerryError(.closed, "devicecore ended the stream")
@@ -124,10 +132,11 @@ import Wire
       guard case .applied(let incarnation, let number, let refused) = try LaneMessage.decode(message, names)
       else { continue }
       if refused { throw SkerryError(.conflict, "the cloud's cursor of the readings lane is \(number)") }
-      _ = try await device.call(
+      let answer = try await device.call(
         method: "readings.ack",
         params: ["i": .string(incarnation.description), "t": .int(Int64(clamping: number))],
         deadline: Self.callDeadline)
+      backlog = isBehind ? UInt64(clamping: answer["waiting"].int ?? 0) : 0
     }
   }
 

@@ -30,7 +30,16 @@ private final class HandDriver: SerialDriver {
   private var timers: [(at: UInt64, id: UInt64, action: @LoopActor () -> Void)] = []
   private var next: UInt64 = 1
   nonisolated init() {}
-  nonisolated var now: Instant { Instant(nanoseconds: clock.withLock { $0 }) }
+  /// What happens once, the next time that somebody asks for the time: so a test gets in between.
+  nonisolated let beforeNow = Mutex<(@Sendable () -> Void)?>(nil)
+  nonisolated var now: Instant {
+    let once = beforeNow.withLock { action in
+      defer { action = nil }
+      return action
+    }
+    once?()
+    return Instant(nanoseconds: clock.withLock { $0 })
+  }
   nonisolated var wall: WallTime { WallTime(seconds: 0) }
   func schedule(after delay: Duration, _ action: @escaping @LoopActor () -> Void) -> TimerID {
     defer { next += 1 }
@@ -63,6 +72,12 @@ private final class HandDriver: SerialDriver {
   await Task.yield()
   while driver.step() { await Task.yield() }
   try await closing.value
+}
+
+/// The only one who holds a log.
+@LoopActor private final class Holder {
+  var log: SQLiteObjectLog?
+  nonisolated init() {}
 }
 
 private func put(_ key: String, _ body: Bytes) -> Change {
@@ -120,6 +135,30 @@ private func put(_ key: String, _ body: Bytes) -> Change {
       #expect(try log.list(prefix: "", at: nil, after: nil, limit: 9).objects.map(\.key) == ["k/a/1", "k/a/3"])
       #expect(try log.privateValues(prefix: "p/").map(\.value) == [[2], [2]])
       try await close(log, driver)
+    }
+  }
+
+  /// A writer that is told to close while it does something else has not been told by its driver: it looks itself. A
+  /// relaxed log that was not closed in order would begin another epoch.
+  @Test func aCloseInTheMiddleOfAStepIsNotOverlooked() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let (driver, scheduler) = (HandDriver(), HandScheduler())
+      @LoopActor func open() throws -> SQLiteObjectLog {
+        try SQLiteObjectLog.open(
+          SQLiteObjectLog.Configuration(path: directory.log, durability: .normal), scheduler: scheduler,
+          random: SeededRandom(seed: 4), driver: driver)
+      }
+      let holder = Holder()
+      holder.log = try open()
+      let before = holder.log?.tail.epoch
+      holder.log?.append([put("k/a/1", [1])]) { _ in }
+      scheduler.beforeNow.withLock { $0 = { LoopActor.entered { holder.log = nil } } }
+      _ = driver.drain()
+      #expect(holder.log == nil)
+      let again = try open()
+      #expect(again.tail.epoch == before && again.tail.position == 2)
+      try await close(again, driver)
     }
   }
 

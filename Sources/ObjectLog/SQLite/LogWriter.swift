@@ -109,6 +109,7 @@ final class LogWriter: @unchecked Sendable {
       defer {
         inbox.backups = []
         inbox.reopen = false
+        inbox.close = false
       }
       return inbox
     }
@@ -169,14 +170,15 @@ final class LogWriter: @unchecked Sendable {
     walFrames = frames - copied
   }
 
-  /// Asks for another turn if there is more to do.
+  /// Asks for another turn if there is more to do. What came while the step ran, a close too, was not told to the
+  /// driver: it is looked for under the lock that lets the next one be told.
   private func rest() {
-    let compact = inbox.withLock { $0.compact }
-    let idle = tables.map {
-      hasIdleWork($0, Self.target(compact, $0.state)) || walFrames > limits.checkpointFrames || closing
-    }
     let more = inbox.withLock { inbox in
-      inbox.scheduled = idle ?? false || !inbox.jobs.isEmpty || inbox.reopen || !inbox.backups.isEmpty
+      let idle = tables.map {
+        hasIdleWork($0, Self.target(inbox.compact, $0.state)) || walFrames > limits.checkpointFrames || closing
+      }
+      inbox.scheduled =
+        idle ?? false || !inbox.jobs.isEmpty || inbox.reopen || !inbox.backups.isEmpty || inbox.close
       return inbox.scheduled
     }
     if more { driver.run { self.step() } }

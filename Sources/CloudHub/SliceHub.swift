@@ -96,8 +96,9 @@ import Sync
     }
     let facts = deleted ? SliceFacts(node: nil, references: []) : facts(entry.key, entry.object.meta)
     let log = log
+    // As of this entry, not of the log's end: at a start the rest of history is still to come.
     return index.apply(position: entry.position, key: entry.key, deleted: deleted, facts: facts) { key in
-      Self.exists(log, key, nil)
+      Self.exists(log, key, entry.position)
     }
   }
 

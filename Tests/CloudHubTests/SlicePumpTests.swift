@@ -274,4 +274,27 @@ import Wire
       #expect(try keys(pipe.take()) == ["resume", "put configmaps/a/c"])
     }
   }
+
+  /// When it met a reference in history, a hub that started looked for the object at the end of the log. One that was
+  /// deleted by then counted as never there, and a node that held it was not told to drop it.
+  @Test func aHubThatStartsAnewDropsWhatWasDeletedMeanwhile() async throws {
+    try await onLoop {
+      let cloud = try Cloud()
+      await cloud.write("pods/a/first", ["y": 1], node: "n2")
+      await cloud.write("secrets/a/s", ["x": 1])
+      await cloud.write("pods/a/p", ["y": 1], node: "n1", references: ["secrets/a/s"])
+      let cursor = cloud.log.tail
+      await cloud.delete("secrets/a/s")
+      let again = SliceHub(log: cloud.log, anchors: ["pods"], logger: Logger(label: "test"))
+      try again.start()
+      let pipe = Pipe()
+      _ = again.attach(node: "n1", pipe: pipe, cursor: cursor, digest: [])
+      #expect(try keys(pipe.take()) == ["resume", "drop secrets/a/s"])
+      // Whoever is as far behind when it is there again hears of both.
+      await cloud.write("secrets/a/s", ["x": 2])
+      let late = Pipe()
+      _ = again.attach(node: "n1", pipe: late, cursor: cursor, digest: [])
+      #expect(try keys(late.take()) == ["resume", "drop secrets/a/s, put secrets/a/s"])
+    }
+  }
 }

@@ -54,8 +54,7 @@ import Wire
         path: configuration.objects, sealing: Sealer(ring: ring, random: random),
         limits: configuration.log, metrics: metrics), scheduler: loop, random: random)
     let registry = KindRegistry.standard
-    slices = SliceHub(
-      log: log, anchors: registry.kinds.map(\.resource), bodyOnly: [Device.resource], logger: logger)
+    slices = SliceHub(cluster: log, registry: registry, logger: logger)
     let placements = slices
     readings = try ReadingsStore(
       path: configuration.readings,

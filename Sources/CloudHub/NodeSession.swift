@@ -46,7 +46,7 @@ import Wire
       guard let self else { return }
       self.hub.links.waits(self.node, waiting, at: self.hub.scheduler.now)
     }
-    session.pingPosition = { [weak self] in self?.pump?.bookmark ?? 0 }
+    session.pingPosition = { [weak self] in self?.pump?.bookmark() ?? 0 }
   }
 
   private func ready() {

@@ -2,6 +2,7 @@ import API
 import Base
 import Logging
 import ObjectLog
+import ObjectModel
 import Sync
 
 /// Feeds the slice index from the cloud's log, once for all nodes, and wakes the pumps of the nodes that an entry
@@ -12,6 +13,7 @@ import Sync
   let log: any ObjectLog
   private let logger: Logger
   private(set) var index = SliceIndex(at: 0)
+  private let journalLimit: Int
   /// Each node's in the order of their beginning, so that a run of a seed wakes them alike.
   private var pumps: [String: [SlicePump]] = [:]
   /// What nodes tell of statuses right now: where such a status changes it need not be sent back.
@@ -29,19 +31,38 @@ import Sync
   /// The position message that was encoded last: nodes that see the same changes get the same bytes.
   private var lastEncoded: (through: UInt64, changes: [SliceChange], bytes: Bytes)?
 
-  package init(log: any ObjectLog, anchors: [String], bodyOnly: Set<String> = [], logger: Logger) {
+  /// `journalLimit`: changes that are remembered over all nodes; a node that is further behind compares inventories.
+  package init(
+    log: any ObjectLog, anchors: [String], bodyOnly: Set<String> = [],
+    journalLimit: Int = SliceIndex.defaultJournalLimit, logger: Logger
+  ) {
     self.log = log
+    self.journalLimit = journalLimit
     self.bodyOnly = bodyOnly
     self.anchors = anchors
     self.logger = logger
   }
+
+  /// The hub of a cluster's log, as every cloudcore has it: what the kinds place is placed, and of devices, whose
+  /// status is the cloud's own, nodes see the body.
+  package convenience init(
+    cluster log: any ObjectLog, registry: KindRegistry, journalLimit: Int = SliceIndex.defaultJournalLimit,
+    logger: Logger
+  ) {
+    self.init(
+      log: log, anchors: registry.kinds.map(\.resource), bodyOnly: [Device.resource], journalLimit: journalLimit,
+      logger: logger)
+  }
+
+  /// A cursor below this position cannot be followed.
+  package var floor: UInt64 { index.floor }
 
   /// Builds the index from the oldest position that the log still knows, so that nodes which were away while this
   /// hub was down resume by their cursors.
   package func start() throws(SkerryError) {
     let tail = log.tail.position
     let base = min(log.compacted + 1, tail)
-    index = SliceIndex(at: base)
+    index = SliceIndex(at: base, journalLimit: journalLimit)
     if base > 0 {
       for anchor in anchors { try seed(prefix: "\(anchor)/", at: base) }
       let log = log

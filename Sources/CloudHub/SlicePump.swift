@@ -42,8 +42,10 @@ import Wire
   }
 
   /// The position that the node is known to have once what was sent has arrived; 0 while that is not certain. The
-  /// hub's ping carries it.
-  package var bookmark: UInt64 {
+  /// hub's ping carries it. It moves over what does not concern the node, so that one that nothing happens to does not
+  /// fall behind what the index remembers.
+  package func bookmark() -> UInt64 {
+    pump()
     guard case .following = phase, pipe.isFlushed else { return 0 }
     return cursor
   }

@@ -71,6 +71,7 @@ import Sync
   private let writer: Writer
   private let reader: Database
   private let select: Statement
+  private let count: Statement
   private let scheduler: (any Scheduler)?
   private let logger: Logger
   private let limits: Limits
@@ -128,6 +129,7 @@ import Sync
     reader = try file.reader()
     select = try reader.prepare(
       "SELECT number, payload FROM entries WHERE lane = ? AND age = ? AND number > ? AND number <= ? ORDER BY number")
+    count = try reader.prepare("SELECT count(*) FROM entries")
     self.driver = driver ?? BlockingThread(name: "outbox")
   }
 
@@ -224,10 +226,9 @@ import Sync
 
   /// Entries that the cloud has not applied, over all lanes; for metrics.
   package func waiting() -> UInt64 {
-    guard let statement = try? reader.prepare("SELECT count(*) FROM entries"), (try? statement.step()) == true else {
-      return 0
-    }
-    return statement.uint(0)
+    defer { count.reset() }
+    guard (try? count.step()) == true else { return 0 }
+    return count.uint(0)
   }
 
   /// Ends after what is queued, and closes the file in order.

@@ -119,10 +119,7 @@ import Wire
     joinDialer = try Dialer(targets: configuration.cloud, context: joining, scheduler: clock)
     grace = UnknownGrace(
       replica: replica, grace: configuration.unknownGrace, scheduler: clock, metrics: metrics, logger: logger)
-    let follower = ReplicaFollower(replica: replica, logger: logger)
-    follower.grace = grace
-    follower.toldStatus = { [reporter] key, shown, isIt in reporter.madeOf(key: key, shown: shown, isIt: isIt) }
-    follower.toldKey = { [reporter] in reporter.key(toldBy: $0) }
+    let follower = ReplicaFollower(replica: replica, reporter: reporter, grace: grace, logger: logger)
     link = CloudLink(
       dial: { () async throws(SkerryError) in try await dialer.connect() },
       hello: [

@@ -53,6 +53,10 @@ package final class Database {
   package let path: String
   package let options: Options
   let handle: OpaquePointer
+  /// Prepared at first use: every transaction runs them.
+  private var begin: OpaquePointer?
+  private var beginImmediate: OpaquePointer?
+  private var commit: OpaquePointer?
 
   /// Opens the file and sets the connection up, but touches nothing in the file.
   package init(path: String, options: Options = Options()) throws(SkerryError) {
@@ -88,7 +92,10 @@ package final class Database {
       """)
   }
 
-  deinit { sqlite3_close_v2(handle) }
+  deinit {
+    for statement in [begin, beginImmediate, commit] { sqlite3_finalize(statement) }
+    sqlite3_close_v2(handle)
+  }
 
   /// A connection that can only read, to a file that somebody may write meanwhile.
   package static func reader(path: String, vfs: String? = nil) throws(SkerryError) -> Database {
@@ -174,20 +181,34 @@ package final class Database {
 
   /// Runs `body` in one write transaction; rolled back if it throws or if the commit fails.
   package func write<R>(_ body: () throws(SkerryError) -> R) throws(SkerryError) -> R {
-    try execute("BEGIN IMMEDIATE")
+    try run("BEGIN IMMEDIATE", &beginImmediate)
     return try finish(body)
   }
 
   /// Runs `body` on one snapshot. Keep it short: a long one holds the WAL.
   package func read<R>(_ body: () throws(SkerryError) -> R) throws(SkerryError) -> R {
-    try execute("BEGIN")
+    try run("BEGIN", &begin)
     return try finish(body)
+  }
+
+  private func run(_ sql: String, _ statement: inout OpaquePointer?) throws(SkerryError) {
+    if statement == nil {
+      let code = sqlite3_prepare_v3(handle, sql, -1, UInt32(SQLITE_PREPARE_PERSISTENT), &statement, nil)
+      guard code == SQLITE_OK else { throw failure(code, doing: sql) }
+    }
+    let code = sqlite3_step(statement)
+    guard code == SQLITE_DONE else {
+      let error = failure(code, doing: sql)
+      sqlite3_reset(statement)
+      throw error
+    }
+    sqlite3_reset(statement)
   }
 
   private func finish<R>(_ body: () throws(SkerryError) -> R) throws(SkerryError) -> R {
     do {
       let result = try body()
-      try execute("COMMIT")
+      try run("COMMIT", &commit)
       return result
     } catch {
       if inTransaction { sqlite3_exec(handle, "ROLLBACK", nil, nil, nil) }

@@ -108,7 +108,7 @@ import Wire
       #expect(try keys(pipe.take()) == [])
       await cloud.delete("pods/a/p")
       #expect(try keys(pipe.take()) == ["drop configmaps/a/c, drop pods/a/p"])
-      #expect(pump.bookmark == cloud.log.tail.position)
+      #expect(pump.bookmark() == cloud.log.tail.position)
     }
   }
 
@@ -240,7 +240,7 @@ import Wire
       #expect(try keys(pipe.take()) == [])
       await cloud.write("devices/a/d", ["y": 2], status: ["twins": [2]], node: "n1")
       #expect(try keys(pipe.take()) == ["put devices/a/d"])
-      #expect(pump.bookmark == cloud.log.tail.position)
+      #expect(pump.bookmark() == cloud.log.tail.position)
     }
   }
 

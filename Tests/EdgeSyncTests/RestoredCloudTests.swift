@@ -58,8 +58,7 @@ final class StandingClock: Scheduler {
       self.replica = replica ?? MemoryObjectLog(role: .follower, random: SystemRandom())
       grace = UnknownGrace(
         replica: self.replica, grace: length, scheduler: clock, metrics: Metrics(), logger: logger)
-      follower = ReplicaFollower(replica: self.replica, logger: logger)
-      follower.grace = grace
+      follower = ReplicaFollower(replica: self.replica, grace: grace, logger: logger)
       grace.onOver = { [weak self] in self?.isOver += 1 }
     }
 

@@ -167,9 +167,7 @@ import Wire
       log: replica, authorizer: EdgeAuthorizer(metrics: Metrics(), logger: cloud.logger), scheduler: cloud.loop,
       random: random, mode: .replica)
     let face = APIService(api: server, scheduler: cloud.loop)
-    let follower = ReplicaFollower(replica: replica, logger: cloud.logger)
-    follower.toldStatus = { reporter.madeOf(key: $0, shown: $1, isIt: $2) }
-    follower.toldKey = { reporter.key(toldBy: $0) }
+    let follower = ReplicaFollower(replica: replica, reporter: reporter, logger: cloud.logger)
     let link = CloudLink(
       dial: { [weak self] () async throws(SkerryError) in
         guard let self, self.isOnline else { throw SkerryError(.unavailable, "the link is down") }

@@ -19,23 +19,31 @@ import Wire
   private let replica: any ObjectLog
   private let logger: Logger
   /// Keeps what a cloud with another history does not know; without it that goes at once.
-  package var grace: UnknownGrace?
+  private let grace: UnknownGrace?
   private var phase = Phase.waiting
   private var reached: Cursor?
   /// Positions that were applied, for metrics.
   package let applied = Counter()
   /// The status that the node itself told and the cloud shows now, from what was shown before; nil if it is none of its.
-  package var toldStatus: ((_ key: String, _ shown: Value, _ isIt: (Bytes) -> Bool) -> Bytes?)?
+  private var toldStatus: ((_ key: String, _ shown: Value, _ isIt: (Bytes) -> Bool) -> Bytes?)?
   /// What an entry of this node's status lane is about; without it the node is told of statuses by their keys.
-  package var toldKey: ((_ number: UInt64) -> String?)?
+  private(set) var toldKey: ((_ number: UInt64) -> String?)?
   /// The slice said that the status lane is applied through a number, and what it said of that is durable.
   var onTold: ((_ number: UInt64) -> Void)?
   /// The cloud referred to a status that this node does not know (any more): the slice has to begin again, whole.
   package private(set) var needsWhole = false
 
-  package init(replica: any ObjectLog, logger: Logger) {
+  /// `reporter` knows the statuses that the node told: the cloud need not send them back.
+  package init(
+    replica: any ObjectLog, reporter: NodeReporter? = nil, grace: UnknownGrace? = nil, logger: Logger
+  ) {
     self.replica = replica
+    self.grace = grace
     self.logger = logger
+    if let reporter {
+      toldStatus = { key, shown, isIt in reporter.madeOf(key: key, shown: shown, isIt: isIt) }
+      toldKey = { number in reporter.key(toldBy: number) }
+    }
   }
 
   /// The hub has sent everything through `position`, all of it was applied, and nothing after the replica's cursor

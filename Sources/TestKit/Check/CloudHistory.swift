@@ -105,7 +105,7 @@ import Wire
     try scan(log) { key, object in
       let body = (try? CBOR.decode(object.body)) ?? .null
       self.model.apply(
-        position: tail.position, key: key, revision: object.revision,
+        position: tail.position, key: key, revision: SliceFactReader.revision(key: key, object),
         fact: SliceFactReader.fact(key: key, body: body))
     }
     model.settle()
@@ -160,7 +160,8 @@ import Wire
           position: entry.position, key: entry.key, type: entry.type, before: known?.labels,
           after: deleted ? nil : labels))
       model.apply(
-        position: entry.position, key: entry.key, revision: deleted ? nil : entry.revision,
+        position: entry.position, key: entry.key,
+        revision: deleted ? nil : SliceFactReader.revision(key: entry.key, entry.object),
         fact: SliceFactReader.fact(key: entry.key, body: body))
       trace.mix(entry.position)
       onEntry?(entry, body)

@@ -55,6 +55,7 @@ import Wire
     let actual = world.validator.replica(node.name).actual
     if expected != actual { return "replica: \(CloudHistory.difference(expected, actual))" }
     if let text = runs(node, pods) { return text }
+    if let text = statuses(edge, cloud, expected.keys.sorted()) { return text }
     let waiting = edge.outbox.waiting()
     if waiting > 0 { return "\(waiting) entries wait in the outbox" }
     let missing = world.ledger.missing(readings(of: node, cloud), node: node.name)
@@ -74,6 +75,15 @@ import Wire
       }
     }
     for uid in node.runningContainers.keys.sorted() where pods[uid] == nil { return "pod \(uid) runs and is nobody's" }
+    return nil
+  }
+
+  /// What the cloud only named, because the node told it, is byte for byte what the cloud has.
+  private func statuses(_ edge: SimEdge, _ cloud: SimCloud, _ keys: [String]) -> String? {
+    for key in keys where !key.hasPrefix("devices.") {
+      let (here, there) = (try? edge.replica.read(key, at: nil), try? cloud.log.read(key, at: nil))
+      if here?.status != there?.status { return "replica: the status of \(key) is not the cloud's" }
+    }
     return nil
   }
 

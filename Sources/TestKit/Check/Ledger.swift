@@ -15,6 +15,15 @@ import Sync
     let lane: Lane
     let incarnation: Incarnation
   }
+  /// A batch as it shows on the wire.
+  package struct Sent: Sendable, Hashable {
+    package let lane: String
+    package let incarnation: Incarnation
+    package let after: UInt64
+    package let through: UInt64
+  }
+  /// When the cloud began to apply the batches that took effect.
+  private var begun: [Sent: UInt64] = [:]
   private var series: [String: Series] = [:]
   private var cursors: [LaneKey: UInt64] = [:]
   /// Names of the Event objects that were made of what a node said once.
@@ -70,8 +79,13 @@ import Sync
 
   // MARK: Lanes
 
+  /// Whether a batch that was sent at that moment was itself applied, not one like it that came before.
+  package func tookEffect(_ sent: Sent, at moment: UInt64) -> Bool { (begun[sent] ?? 0) >= moment }
+
   /// A batch took effect, durably.
-  package func applied(_ batch: LaneBatch, node: String, lane: Lane) {
+  package func applied(_ batch: LaneBatch, node: String, lane: Lane, begun moment: UInt64) {
+    let sent = Sent(lane: lane.rawValue, incarnation: batch.incarnation, after: batch.after, through: batch.through)
+    begun[sent] = moment
     let key = LaneKey(node: node, lane: lane, incarnation: batch.incarnation)
     let cursor = cursors[key] ?? 0
     readingsApplied += UInt64(batch.readings.count)

@@ -141,10 +141,11 @@ import Wire
     super.init(inner)
   }
   override func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
+    let begun = world.time.now
     do throws(SkerryError) {
       try await inner.apply(batch, node: node, lane: lane)
       await process.passDeadEnd()
-      world.ledger.applied(batch, node: node, lane: lane)
+      world.ledger.applied(batch, node: node, lane: lane, begun: begun)
     } catch {
       await process.passDeadEnd()
       throw error

@@ -1,4 +1,6 @@
 import Base
+import ObjectLog
+import Wire
 
 /// What a reader of the specification would say each node may see: a second, simpler implementation of slices, kept
 /// with sets of reasons instead of counts, and with nothing in common with `SliceIndex`.
@@ -77,6 +79,11 @@ package struct SliceModel: Sendable {
 
 /// Reads out of an object's bytes what places it on nodes, as the documentation of the kinds says.
 enum SliceFactReader {
+  /// The revision that nodes see. The status of a device is made in the cloud of what nodes tell: they are not shown it.
+  static func revision(key: String, _ object: StoredObject) -> UInt64 {
+    key.hasPrefix("devices.devices.kubeedge.io/") ? object.bodyRevision : object.revision
+  }
+
   static func fact(key: String, body: Value) -> SliceModel.Fact {
     let parts = key.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
     guard parts.count == 3 else { return SliceModel.Fact(node: nil, references: []) }

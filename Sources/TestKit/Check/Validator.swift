@@ -79,7 +79,7 @@ import Wire
       }
     }
     let now = world.cloudWall.seconds
-    for stream in world.network.open where stream.clock === world.cloud?.process.clock {
+    for stream in world.network.open(where: { $0.clock === world.cloud?.process.clock }) {
       judge.check(
         .bounded, stream.pendingWriteBytes <= 1 << 20,
         "\(stream.pendingWriteBytes) bytes wait in the connection of \(stream.peer.address)")

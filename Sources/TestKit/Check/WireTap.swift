@@ -8,14 +8,14 @@ import Wire
     case slice(log: String, position: Int64)
     case following
     /// With the incarnations that its messages name by their places.
-    case lane([Incarnation])
+    case lane(String, [Incarnation])
   }
   private unowned let world: SimWorld
   private var up = FrameDecoder()
   private var down = FrameDecoder()
   private var kinds: [UInt32: Kind] = [:]
-  /// Ends of the batches of a lane that were not answered yet.
-  private var unanswered: [UInt32: [UInt64]] = [:]
+  /// Batches of a lane that were not answered yet, and when they were sent.
+  private var unanswered: [UInt32: [(batch: Ledger.Sent?, at: UInt64)]] = [:]
   private var continues: Set<UInt64> = []
   private var isBroken = false
 
@@ -82,7 +82,7 @@ import Wire
     case "lane":
       let params = (try? CBOR.decode(open.params)) ?? .null
       let names = (params["incarnations"].array ?? []).compactMap { $0.string.flatMap { Bytes(hex: $0) } }
-      kinds[frame.stream] = .lane(names.compactMap { Incarnation($0) })
+      kinds[frame.stream] = .lane(params["lane"].string ?? "", names.compactMap { Incarnation($0) })
       if names.count > 1 { world.take(.laneIncarnations) }
     default: break
     }
@@ -91,7 +91,7 @@ import Wire
   private func message(_ frame: Frame, isUp: Bool) {
     guard let kind = kinds[frame.stream], frame.payload.count > 1 else { return }
     switch kind {
-    case .lane(let names): lane(frame, names, isUp: isUp)
+    case .lane(let lane, let names): self.lane(frame, lane, names, isUp: isUp)
     case .slice, .following: if !isUp { slice(frame, kind) }
     }
   }
@@ -118,24 +118,41 @@ import Wire
     }
   }
 
-  private func lane(_ frame: Frame, _ names: [Incarnation], isUp: Bool) {
+  private func lane(_ frame: Frame, _ lane: String, _ names: [Incarnation], isUp: Bool) {
     if isUp {
       world.take(.laneBatch)
-      if case .batch(let batch)? = try? LaneMessage.decode(frame.payload, names) {
-        unanswered[frame.stream, default: []].append(batch.through)
-      }
+      unanswered[frame.stream, default: []].append((Self.sent(frame, lane, names), world.time.now))
       return
     }
     switch try? LaneMessage.decode(frame.payload, names) {
     case .cursors(let cursors): world.take(cursors.values.contains { $0 > 0 } ? .laneResumed : .laneNew)
-    case .applied(_, let number, let refused):
-      let through = unanswered[frame.stream]?.isEmpty == false ? unanswered[frame.stream]?.removeFirst() : nil
-      if refused {
-        world.take(.laneRefused)
-      } else {
-        world.take(number > through ?? number ? .laneDuplicate : .laneApplied)
-      }
+    case .applied(_, let number, let refused): answered(frame.stream, number, isRefused: refused)
     default: break
+    }
+  }
+
+  /// The sink answered a batch. Those before it that took effect were answered by the slice.
+  private func answered(_ stream: UInt32, _ number: UInt64, isRefused: Bool) {
+    while unanswered[stream]?.isEmpty == false, let sent = unanswered[stream]?.removeFirst() {
+      if let batch = sent.batch, !world.ledger.tookEffect(batch, at: sent.at) {
+        return world.take(isRefused ? .laneRefused : .laneDuplicate)
+      }
+      world.take(.laneApplied)
+      if !isRefused, sent.batch.map({ $0.through == number }) ?? true { return }
+    }
+  }
+
+  /// The batch in a message; nil if it goes on in another frame.
+  private static func sent(_ frame: Frame, _ lane: String, _ names: [Incarnation]) -> Ledger.Sent? {
+    switch try? LaneMessage.decode(frame.payload, names) {
+    case .batch(let batch):
+      Ledger.Sent(lane: lane, incarnation: batch.incarnation, after: batch.after, through: batch.through)
+    case .readings(let packed):
+      (try? ReadingBlock.count(packed.block)).map {
+        Ledger.Sent(
+          lane: lane, incarnation: packed.incarnation, after: packed.after, through: packed.after + UInt64($0))
+      }
+    default: nil
     }
   }
 }

@@ -7,6 +7,8 @@ import Store
 @LoopActor package final class SimDisk {
   private let image: DiskImage
   private var backup: [String: Bytes]?
+  /// How much longer each piece of work takes, nanoseconds. Confined to the simulation's one thread.
+  package nonisolated(unsafe) var stall: UInt64 = 0
 
   package init(random: any RandomSource) { image = DiskImage(random: random) }
 

@@ -12,6 +12,8 @@ package final class SimDriver: SerialDriver, @unchecked Sendable {
   private var busy = false
   private var alive = true
   private var stopped = false
+  /// What the disk takes for a piece besides, nanoseconds.
+  package var stall: () -> UInt64 = { 0 }
   /// Looked at before each piece; false kills the process at that point.
   package var onStep: (@LoopActor () -> Bool)?
 
@@ -36,7 +38,7 @@ package final class SimDriver: SerialDriver, @unchecked Sendable {
 
   private func arm() {
     busy = true
-    let wait = latency.lowerBound + random.below(latency.upperBound - latency.lowerBound + 1)
+    let wait = stall() + latency.lowerBound + random.below(latency.upperBound - latency.lowerBound + 1)
     time.schedule(at: time.now + wait, owner: self) { [self] in step() }
   }
 

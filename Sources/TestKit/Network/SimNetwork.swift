@@ -42,7 +42,7 @@ import EventLoop
 
   /// Dials `name` over `link`: answers when both handshakes are done, as `Dialer.connect` does.
   package func connect(
-    to name: String, over link: SimLink, clock: SimClock, identity: PeerInfo
+    to name: String, over link: SimLink, clock: SimClock, identity: PeerInfo, versions: [Int64]? = nil
   ) async throws(SkerryError) -> any ByteStream {
     dials += 1
     let result: Result<SimStream, SkerryError> = await withCheckedContinuation { continuation in
@@ -52,7 +52,9 @@ import EventLoop
       }
       dial(name, link, clock, identity, attempt)
     }
-    return try result.get()
+    let stream = try result.get()
+    if let versions { stream.offer(versions) }
+    return stream
   }
 
   private func dial(
@@ -111,38 +113,38 @@ import EventLoop
   }
 
   /// Open ends, in the order in which they were made.
-  package var open: [SimStream] { streams.sorted { $0.key < $1.key }.map(\.value) }
+  package func open(where belongs: (SimStream) -> Bool) -> [SimStream] {
+    streams.filter { belongs($0.value) }.sorted { $0.key < $1.key }.map(\.value)
+  }
 
   /// The process with that clock died.
   package func died(_ clock: SimClock, silently: Bool) {
-    for stream in open where stream.clock === clock { stream.abandon(silently: silently) }
+    for stream in open(where: { $0.clock === clock }) { stream.abandon(silently: silently) }
   }
 
   /// Resets every connection that uses one of the two paths; both ends hear of it.
-  package func reset(_ link: SimLink) { for stream in open where uses(stream, link) { stream.broke() } }
+  package func reset(_ link: SimLink) { for stream in open(where: { $0.uses(link) }) { stream.broke() } }
 
   /// A middlebox forgets every connection of the link: half-open for good.
-  package func forget(_ link: SimLink) { for stream in open where uses(stream, link) { stream.forget() } }
+  package func forget(_ link: SimLink) { for stream in open(where: { $0.uses(link) }) { stream.forget() } }
 
   /// The next thing that the cloud says over this link is lost with its connection.
   package func resetAfterNextAnswer(_ link: SimLink) {
-    for stream in open where stream.uses(link) { stream.breaksAtNextWrite = true }
+    for stream in open(where: { $0.uses(link) }) { stream.breaksAtNextWrite = true }
   }
 
   /// What the open connections of this link have to say upwards arrives only after `delay`, while new ones are quick:
   /// an old session that still speaks.
   package func holdBack(_ link: SimLink, for delay: Duration) {
-    for stream in open where stream.goes(over: link.up) { stream.lag(delay) }
+    for stream in open(where: { $0.goes(over: link.up) }) { stream.lag(delay) }
   }
 
   /// The programs at the ends of the link take nothing from their sockets for a while.
   package func stall(_ link: SimLink, for delay: Duration) {
-    for stream in open where stream.goes(over: link.up) {
+    for stream in open(where: { $0.goes(over: link.up) }) {
       stream.stalledUntil = time.now + UInt64(delay.nanosecondCount)
     }
   }
-
-  private func uses(_ stream: SimStream, _ link: SimLink) -> Bool { stream.uses(link) }
 }
 
 extension SimStream {

@@ -1,5 +1,6 @@
 import Base
 import EventLoop
+import Wire
 
 /// One end of a simulated connection: what TCP under TLS looks like from above.
 ///
@@ -36,6 +37,8 @@ import EventLoop
   package var stalledUntil: UInt64 = 0
   /// The next bytes that are written here are lost with the connection.
   package var breaksAtNextWrite = false
+  /// What this end's HELLO offers in place of the product's versions: its program is of another age.
+  private var versions: [Int64]?
   /// What leaves, for whoever listens in.
   package var tap: (@LoopActor (Bytes) -> Void)?
 
@@ -73,9 +76,25 @@ import EventLoop
       partner?.broke()
       return
     }
-    outbound.append(contentsOf: bytes)
+    outbound.append(contentsOf: aged(bytes))
     push()
     if pendingWriteBytes > 0 { drainPending = true }
+  }
+
+  /// The next HELLO that is written here offers these versions.
+  func offer(_ versions: [Int64]) { self.versions = versions }
+
+  private func aged(_ bytes: Bytes) -> Bytes {
+    guard let versions else { return bytes }
+    self.versions = nil
+    var decoder = FrameDecoder()
+    var frames: [Frame] = []
+    guard (try? decoder.decode(bytes, into: &frames)) != nil, frames.first?.type == .hello,
+      var hello = try? Hello(frames[0].payload)
+    else { return bytes }
+    hello.versions = versions
+    frames[0].payload = hello.encoded
+    return frames.reduce(into: []) { $0 += $1.encoded }
   }
 
   package func finishWriting() {

@@ -41,8 +41,10 @@ import Wire
   package let readings: ReadingsStore
   package let directory: NodeDirectory
   package let metrics = Metrics()
-  /// Positions below which a slice cannot be resumed by its cursor.
-  package private(set) var floor: UInt64 = 0
+  /// Positions below which a slice cannot be resumed by its cursor. A hub that remembers everything is held to what the
+  /// log still had at its start, not to its own word.
+  package var floor: UInt64 { world.knobs.remembersSlices ? startFloor : slices.floor }
+  private var startFloor: UInt64 = 0
   private unowned let world: SimWorld
   private let twins: TwinReporter
   private var accepted: [SimStream] = []
@@ -59,15 +61,15 @@ import Wire
       SQLiteObjectLog.Configuration(
         path: disk.path("objects.db"), vfs: disk.vfs, sealing: sealing, limits: limits,
         metrics: metrics),
-      scheduler: clock, random: random, driver: process.driver())
+      scheduler: clock, random: random, driver: process.driver(of: disk))
     let registry = KindRegistry.standard
     slices = SliceHub(
-      log: world.seams.sliceLog(log), anchors: registry.kinds.map(\.resource), logger: logger)
+      cluster: world.seams.sliceLog(log), registry: registry, journalLimit: world.knobs.sliceJournal, logger: logger)
     let placements = slices
     readings = try ReadingsStore(
       path: disk.path("readings.db"), vfs: disk.vfs,
       isPlaced: { device, node in placements.mayRead(node: node, key: "\(Device.resource)/\(device)") },
-      metrics: metrics, logger: logger, driver: process.driver())
+      metrics: metrics, logger: logger, driver: process.driver(of: disk))
     server = APIServer(
       log: world.seams.serverLog(log), registry: registry,
       authorizer: world.seams.authorizer(HouseAuthorizer(graph: slices, metrics: metrics, logger: logger)),
@@ -76,8 +78,9 @@ import Wire
       log: log, authority: world.authority.authority, scheduler: clock, random: random, metrics: metrics,
       logger: logger)
     try directory.load()
-    let objects = world.seams.effect(
-      ObjectLaneEffect(writer: server, log: log, metrics: metrics, logger: logger), process: process)
+    let words = ObjectLaneEffect(writer: server, log: log, metrics: metrics, logger: logger)
+    slices.listen(to: words)
+    let objects = world.seams.effect(words, process: process)
     let series = world.seams.effect(readings, process: process)
     hub = CloudHub(
       api: server, face: APIService(api: server, scheduler: clock, metrics: metrics), directory: directory,
@@ -95,8 +98,7 @@ import Wire
     log.reopenByItself { error in
       trace.note(error.map { "cloud: the log does not write: \($0.message)" } ?? "cloud: the log writes again")
     }
-    // What `SliceHub.start` builds its index from.
-    floor = min(log.compacted + 1, log.tail.position)
+    startFloor = min(log.compacted + 1, log.tail.position)
     try slices.start()
     server.start()
     readings.onStored = { [twins] readings in twins.took(readings) }

@@ -20,7 +20,7 @@ import Wire
     self.process = process
     store = try ReadingStore(
       path: node.deviceDisk.path("readings.db"), vfs: node.deviceDisk.vfs, scheduler: process.clock,
-      random: process.random, driver: process.driver())
+      random: process.random, driver: process.driver(of: node.deviceDisk))
     export = ReadingExport(store: store, logger: process.logger)
   }
 

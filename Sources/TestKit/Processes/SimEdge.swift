@@ -27,9 +27,12 @@ import Wire
   private let status: NodeStatusReporter
   private unowned let node: SimNode
   private var local: Session?
+  /// Versions of the protocol that this program speaks; nil: as the product does.
+  let versions: [Int64]?
 
   package init(_ node: SimNode) throws(SkerryError) {
     self.node = node
+    versions = node.versions
     let (machine, world) = (node.machine, node.machine.world)
     let process = machine.process("edgecore")
     self.process = process
@@ -40,11 +43,11 @@ import Wire
       SQLiteObjectLog.Configuration(
         path: node.disk.path("replica.db"), role: .follower, vfs: node.disk.vfs, sealing: sealing,
         metrics: metrics),
-      scheduler: clock, random: random, driver: process.driver())
+      scheduler: clock, random: random, driver: process.driver(of: node.disk))
     outbox = try Outbox(
       path: node.disk.path("outbox.db"), vfs: node.disk.vfs,
       random: world.seams.outboxRandom(random, node: node.name), logger: logger,
-      driver: process.driver(), scheduler: clock)
+      driver: process.driver(of: node.disk), scheduler: clock)
     let runtime = GatedRuntime(node.runtime, process: process)
     reporter = NodeReporter(outbox: outbox, nodeName: node.name, scheduler: clock, random: random)
     pods = PodManager(
@@ -61,15 +64,18 @@ import Wire
     server = APIServer(
       log: replica, authorizer: EdgeAuthorizer(metrics: metrics, logger: logger), scheduler: clock, random: random,
       mode: .replica, metrics: metrics, logger: logger)
-    forwarder = ReadingsForwarder(scheduler: clock, metrics: metrics, logger: logger)
+    let profile = LinkProfile()
+    forwarder = ReadingsForwarder(gather: profile.gather(.readings), scheduler: clock, metrics: metrics, logger: logger)
     let face = APIService(api: server, scheduler: clock, metrics: metrics)
     let follower = ReplicaFollower(
-      replica: world.seams.replica(replica, node: node.name, process: process), logger: logger)
+      replica: world.seams.replica(replica, node: node.name, process: process), reporter: reporter, logger: logger)
     let hello: Value = [
       "role": "node", "node": .string(node.name), "version": "0", "labels": ["kubernetes.io/os": "linux"],
     ]
     link = CloudLink(
-      dial: { [unowned node] () async throws(SkerryError) in try await node.dial(process) }, hello: hello,
+      dial: { [unowned node, versions] () async throws(SkerryError) in
+        try await node.dial(process, versions: versions)
+      }, hello: hello, profile: profile,
       follower: follower, outbox: outbox, calls: face,
       caller: {
         face.connection(

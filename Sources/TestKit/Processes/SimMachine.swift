@@ -51,8 +51,9 @@ import Logging
   package var isAlive: Bool { clock.isAlive }
 
   /// A store's worker: its latency is what the disk takes for one piece of work.
-  package func driver() -> SimDriver {
+  package func driver(of disk: SimDisk) -> SimDriver {
     let driver = SimDriver(world.time, random: random, latency: 200_000...4_000_000)
+    driver.stall = { disk.stall }
     drivers.append(driver)
     return driver
   }

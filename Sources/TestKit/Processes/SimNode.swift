@@ -21,6 +21,10 @@ import Transport
   package private(set) var edge: SimEdge?
   package private(set) var deviceCore: SimDeviceCore?
   package var hasDevice = false
+  /// Whether a devicecore runs here.
+  package let runsDevices: Bool
+  /// Versions of the protocol that the next edgecore speaks; nil: as the product does.
+  package var versions: [Int64]?
   /// The device's counter: hardware, so it survives everything.
   package var lastReading: Int64 = 0
   package var device: String { "default/device-\(name)" }
@@ -36,7 +40,8 @@ import Transport
   private var clock: SimClock
   private var renewal: TimerID?
 
-  package init(_ name: String, world: SimWorld, link: SimLink, skew: Duration) {
+  package init(_ name: String, world: SimWorld, link: SimLink, skew: Duration, runsDevices: Bool) {
+    self.runsDevices = runsDevices
     self.name = name
     self.world = world
     self.link = link
@@ -61,7 +66,7 @@ import Transport
   /// Starts what does not run; a start that fails is tried again, as a supervisor would.
   package func start() {
     if edge == nil { startEdge() }
-    if deviceCore == nil { startDevices() }
+    if deviceCore == nil, runsDevices { startDevices() }
   }
 
   private func startEdge() {
@@ -185,14 +190,14 @@ import Transport
       keyFingerprint: key, notBefore: 0, notAfter: notAfter)
   }
 
-  func dial(_ process: SimProcess) async throws(SkerryError) -> any ByteStream {
+  func dial(_ process: SimProcess, versions: [Int64]?) async throws(SkerryError) -> any ByteStream {
     var identity = PeerInfo(address: "\(name):1")
     identity.certificate = certificate
     identity.applicationProtocol = "skerry/1"
     if isStranger { throw SkerryError(.unavailable, "this node has not joined yet") }
     do throws(SkerryError) {
       let stream = try await world.network.connect(
-        to: SimCloud.address, over: link, clock: process.clock, identity: identity)
+        to: SimCloud.address, over: link, clock: process.clock, identity: identity, versions: versions)
       world.take(edge?.link.isConnected == true ? .linkReplaced : .linkConnected)
       return stream
     } catch {

@@ -5,10 +5,11 @@ package enum FaultKind: String, Sendable, CaseIterable {
   /// The power fails in the middle of a write of that program's disk, not between two steps.
   case cloudPowerCutInWrite, edgePowerCutInWrite, devicePowerCutInWrite
   case nodeWiped, nodeRestored, hardwareReplaced
-  case linkCut, connectionReset, lostAnswer
+  case linkCut, connectionReset, lostAnswer, lateAnswer
   case halfOpen, halfOpenForgotten, oneWayUp, oneWayDown, staleSession
   case latencySpike, narrowLink, slowReader, slowWatch, dialRefused
   case clockSkew, clockStep, boot1970
+  case foreignVersion
   case cloudDiskFull, edgeDiskFull
   case certificateExpired
   case compaction
@@ -17,6 +18,8 @@ package enum FaultKind: String, Sendable, CaseIterable {
   var weight: Int {
     switch self {
     case .cloudRestored: 18
+    case .lateAnswer: 25
+    case .cloudPowerCutInWrite, .edgePowerCutInWrite, .devicePowerCutInWrite: 45
     case .cloudCrash, .edgeCrash, .linkCut, .connectionReset, .edgePowerCut: 50
     default: 30
     }

@@ -1,5 +1,7 @@
 import Base
+import EdgeAgent
 import ObjectLog
+import Wire
 
 /// Draws faults from the seed and does them, one after the other and many at once, until it is told to stop; then it
 /// mends everything that is still broken.
@@ -16,38 +18,49 @@ import ObjectLog
     random = SeededRandom.stream(world.seed, "faults")
   }
 
-  package func start() { schedule() }
-
-  private func schedule() {
-    let mean = world.knobs.faultEvery
-    world.time.schedule(after: random.duration(mean / 10, mean * 19 / 10)) { [weak self] in
-      guard let self, !self.stopped else { return }
-      self.strike()
-      self.schedule()
+  package func start() {
+    let part = world.knobs.duration / world.knobs.faults
+    for index in 0..<world.knobs.faults {
+      world.time.schedule(after: part * index + random.duration(.zero, part)) { [weak self] in
+        guard let self, !self.stopped else { return }
+        self.strike()
+      }
     }
   }
 
+  /// What cannot be done now (the cloud is down, there is no backup yet) makes room for another fault.
   private func strike() {
+    for _ in 0..<Self.tries where strike(draw()) { return }
+  }
+
+  /// Kinds that are drawn for one fault at most.
+  private static let tries = 50
+
+  private func draw() -> FaultKind {
     var ticket = Int(random.below(UInt64(FaultKind.allCases.reduce(0) { $0 + $1.weight })))
     for kind in FaultKind.allCases {
       ticket -= kind.weight
-      if ticket < 0 { return strike(kind) }
+      if ticket < 0 { return kind }
     }
+    return .connectionReset
   }
 
-  private func strike(_ kind: FaultKind) {
-    guard let node = random.pick(world.nodes) else { return }
+  private func strike(_ kind: FaultKind) -> Bool {
+    guard let node = random.pick(world.nodes) else { return false }
     let done =
       switch kind {
       case .cloudCrash, .cloudPowerCut, .cloudRestored, .cloudUpgrade, .cloudDiskFull, .compaction: cloud(kind)
       case .cloudPowerCutInWrite: cutCloudInWrite()
       case .edgePowerCutInWrite, .devicePowerCutInWrite: cutInWrite(kind, node)
+      case .lateAnswer: answerLate(node)
+      case .foreignVersion: speakAnotherVersion(node)
       case .edgeCrash, .edgePowerCut, .edgeReboot, .deviceCrash, .nodeWiped, .nodeRestored, .hardwareReplaced,
         .edgeDiskFull, .boot1970, .clockSkew, .clockStep, .certificateExpired:
         machine(kind, node)
       default: network(kind, node)
       }
     if done { counts[kind, default: 0] += 1 }
+    return done
   }
 
   /// Ends every fault that lasts.
@@ -106,7 +119,38 @@ import ObjectLog
     return true
   }
 
+  /// The cloud's disk takes seconds for what a node says; the connection breaks meanwhile, and the node, which comes
+  /// back before the disk is done, says it again, and more.
+  private func answerLate(_ node: SimNode) -> Bool {
+    guard world.cloud?.process.isAlive == true, node.edge?.link.isConnected == true else { return false }
+    note(.lateAnswer, node.name)
+    world.cloudDisk.stall = UInt64(random.duration(.seconds(6), .seconds(12)).nanosecondCount)
+    mend(after: .seconds(40)) { self.world.cloudDisk.stall = 0 }
+    let broken = random.duration(.seconds(3), .seconds(6))
+    // With more to say it says more than the batch that is under way: that one does not begin where the cloud is.
+    let more = random.chance(50) ? [broken - .milliseconds(900), broken + .milliseconds(100)] : []
+    for moment in [Duration.zero] + more {
+      world.time.schedule(after: moment) { [weak world] in world?.workload.tellEvent(of: node) }
+    }
+    world.time.schedule(after: broken) { [weak world] in world?.network.reset(node.link) }
+    return true
+  }
+
   // MARK: Nodes
+
+  /// A node is set to a program that speaks another version of the protocol, and back when nobody lets it in.
+  private func speakAnotherVersion(_ node: SimNode) -> Bool {
+    guard node.edge != nil else { return false }
+    note(.foreignVersion, node.name)
+    func restart(_ versions: [Int64]?) {
+      node.versions = versions
+      node.killEdge()
+      node.start()
+    }
+    restart([Hello.supportedVersions.reduce(0, max) + 1])
+    mend(after: span) { restart(nil) }
+    return true
+  }
 
   private func machine(_ kind: FaultKind, _ node: SimNode) -> Bool {
     switch kind {
@@ -176,7 +220,7 @@ import ObjectLog
       guard let other = random.pick(world.nodes.filter(\.hasDevice)) else { return false }
       node = other
     }
-    guard node.edge != nil, node.deviceCore != nil else { return false }
+    guard node.edge != nil, kind == .edgePowerCutInWrite || node.deviceCore != nil else { return false }
     let disk = kind == .edgePowerCutInWrite ? node.disk : node.deviceDisk
     if random.chance(25) {
       if kind == .edgePowerCutInWrite { node.killEdge() } else { node.killDevices() }

@@ -57,7 +57,7 @@ import Wire
 
   /// One edge on a calm network: what goes wrong is the scenario's.
   static nonisolated func knobs(_ scale: Scale) -> Knobs {
-    var knobs = Knobs(random: SeededRandom(seed: 0), isSmall: true)
+    var knobs = Knobs(seed: 0, random: SeededRandom(seed: 0), isSmall: true)
     (knobs.edges, knobs.devices, knobs.watches, knobs.podsPerEdge) = (1, 0, 0, 0)
     (knobs.latency, knobs.jitter, knobs.bytesPerSecond) = (scale.latency, .milliseconds(5), scale.bytesPerSecond)
     (knobs.retention, knobs.certificateLife) = (.seconds(600), .seconds(365 * 86_400))

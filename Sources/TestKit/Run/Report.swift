@@ -70,15 +70,53 @@ package struct Report: Sendable {
     return result
   }
 
+  // MARK: Coverage
+
+  /// From so many seeds on a run is held to what the seeds have to cover.
+  package static let fullRun = 2000
+  /// How often each kind of fault comes in a full run, at least.
+  static let leastOfKind: UInt64 = 200
+
+  /// What the seeds have to cover, and whether they did; in a smaller run kinds of faults count in proportion.
+  package var coverage: [(line: String, holds: Bool)] {
+    let large = edges.filter { $0 >= 100 }.count
+    let (middle, hours) = (Self.median(edges), Self.median(seconds) / 3600)
+    let least = Self.leastOfKind * UInt64(runs) / UInt64(Self.fullRun)
+    let kinds = FaultKind.allCases.map { (kind: $0.rawValue, count: faults[$0.rawValue] ?? 0) }
+    let rarest = kinds.min { $0.count < $1.count } ?? ("", 0)
+    let rare = kinds.filter { $0.count < least }.map(\.kind)
+    let never = Transition.allCases.map(\.rawValue).filter { transitions[$0] ?? 0 == 0 }
+    return [
+      ("edges of a seed: median \(middle), most \(edges.max() ?? 0); at least 10 wanted", middle >= 10),
+      ("seeds with 100 edges or more: \(large) of \(runs); a tenth wanted", large * 10 >= runs),
+      ("virtual hours of a seed: median \(Self.hundredths(hours)); at least 1 wanted", hours >= 1),
+      (
+        "faults of a seed: least \(faultsOfRun.min() ?? 0), median \(Self.median(faultsOfRun)); at least 10 wanted",
+        faultsOfRun.min() ?? 0 >= 10
+      ),
+      (
+        "each kind of fault: at least \(rarest.count) times (\(rarest.kind)); \(least) wanted"
+          + (rare.isEmpty ? "" : ", which these lack: \(rare.joined(separator: ", "))"), rare.isEmpty
+      ),
+      (
+        "transitions taken: \(Transition.allCases.count - never.count) of \(Transition.allCases.count)"
+          + (never.isEmpty ? "" : "; never: \(never.joined(separator: "; "))"), never.isEmpty
+      ),
+    ]
+  }
+
+  /// A full run that did not cover what it has to is no proof.
+  package var isCovered: Bool { runs < Self.fullRun || coverage.allSatisfy(\.holds) }
+
+  private static func hundredths(_ value: Double) -> String {
+    let count = Int(value * 100)
+    return "\(count / 100).\(String(100 + count % 100).dropFirst())"
+  }
+
   // MARK: In words
 
   package var description: String {
-    var lines = [
-      "\(runs) seeds, \(steps) steps, \(Int(virtualSeconds / 3600)) virtual hours",
-      "edges: median \(Self.median(edges)), most \(edges.max() ?? 0), \(edges.filter { $0 >= 100 }.count) seeds with 100 or more",
-      "virtual time of a seed: median \(Int(Self.median(seconds))) s",
-      "faults of a seed: least \(faultsOfRun.min() ?? 0), median \(Self.median(faultsOfRun)); all \(faults.values.reduce(0, +))",
-    ]
+    var lines = ["\(runs) seeds, \(steps) steps, \(Int(virtualSeconds / 3600)) virtual hours"]
     lines.append("faults by kind:")
     lines += Self.table(faults, FaultKind.allCases.map(\.rawValue))
     lines.append("checks by promise:")
@@ -89,8 +127,9 @@ package struct Report: Sendable {
     lines.append("power cuts at a write point: \(cut.joined(separator: ", "))")
     lines.append("besides:")
     lines += Self.table(counts, counts.keys.sorted())
-    let never = Transition.allCases.map(\.rawValue).filter { transitions[$0] ?? 0 == 0 }
-    lines.append("transitions never taken: \(never.isEmpty ? "none" : never.joined(separator: "; "))")
+    lines.append("coverage:")
+    lines += coverage.map { "  \($0.holds ? "held  " : "MISSED") \($0.line)" }
+    if !isCovered { lines.append("the run does not cover what \(Self.fullRun) seeds have to") }
     lines.append("violations: \(violations.count)")
     for violation in violations.prefix(50) {
       lines.append("  seed \(violation.seed): \(violation.promise): \(violation.text)")

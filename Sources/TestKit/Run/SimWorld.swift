@@ -61,7 +61,7 @@ import Wire
     trace = SimTrace(time, prints: prints)
     judge = Judge(time, trace: trace)
     random = SeededRandom.stream(seed, "world")
-    self.knobs = knobs ?? Knobs(random: SeededRandom.stream(seed, "knobs"), isSmall: isSmall)
+    self.knobs = knobs ?? Knobs(seed: seed, random: SeededRandom.stream(seed, "knobs"), isSmall: isSmall)
     network = SimNetwork(time, random: SeededRandom.stream(seed, "network"), trace: trace)
     ledger = Ledger(judge: judge)
     cloudMachine = LateMachine()
@@ -105,7 +105,13 @@ import Wire
     seams.prepare(cloud: cloudDisk)
     startCloud()
     while !cloudServes { await pass(.milliseconds(50)) }
-    for index in 1...knobs.edges { nodes.append(SimNode("n\(index)", world: self, link: makeLink(), skew: .zero)) }
+    for index in 1...knobs.edges {
+      // Every third node besides has a devicecore without devices.
+      nodes.append(
+        SimNode(
+          "n\(index)", world: self, link: makeLink(), skew: .zero,
+          runsDevices: index <= max(1, knobs.devices) || index % 3 == 0))
+    }
     for node in nodes {
       seams.prepare(node)
       node.start()
@@ -186,6 +192,9 @@ import Wire
       node.killDevices(silently: true)
     }
     killCloud(power: false)
+    // Tasks of dead processes wait for ever and hold what they know; the disks need not be held with it.
+    cloudDisk.wipe()
+    for node in nodes { node.wipe() }
   }
 
   // MARK: The cloud

@@ -2,8 +2,8 @@ import Base
 import EventLoop
 import Glibc
 
-/// `skerry-simulate`: runs seeds and prints what they led to. Its exit status is 0 without a violation, 1 with one, and
-/// 2 when it could not run.
+/// `skerry-simulate`: runs seeds and prints what they led to. Its exit status is 0 without a violation, 1 with one or
+/// when a full run did not cover what it has to, and 2 when it could not run.
 package enum SimulateCommand {
   struct Options {
     var first: UInt64 = 1
@@ -43,7 +43,8 @@ package enum SimulateCommand {
         exit(try scenario.run(planted: planted, isSmall: options.small, prints: options.traces) ? 0 : 1)
       }
       if options.defects { exit(try DefectTable(options).run()) }
-      exit(try options.jobs > 1 ? Workers(options).run() : run(options))
+      let isLong = options.seeds > Workers.maxRange && !options.lines && !options.traces && options.defect == nil
+      exit(try options.jobs > 1 || isLong ? Workers(options).run() : run(options))
     } catch {
       complain("skerry-simulate: \(error)")
       exit(2)
@@ -133,7 +134,7 @@ package enum SimulateCommand {
     }
     if options.lines { return 0 }
     if defect == nil { say(report.description) }
-    return report.violations.isEmpty ? 0 : 1
+    return report.violations.isEmpty && report.isCovered ? 0 : 1
   }
 
   static func tell(_ result: RunResult, _ options: Options) {

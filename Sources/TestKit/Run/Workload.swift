@@ -173,7 +173,12 @@ import Transport
   }
 
   private func tellEvent() {
-    guard let node = random.pick(world.nodes), let edge = node.edge, edge.process.isAlive else { return }
+    if let node = random.pick(world.nodes) { tellEvent(of: node) }
+  }
+
+  /// Something happens on a node that happens once.
+  package func tellEvent(of node: SimNode) {
+    guard let edge = node.edge, edge.process.isAlive else { return }
     nextEvent += 1
     let message = "once \(nextEvent)"
     let object = Object(["metadata": ["name": .string(node.name), "uid": .string(node.name)]])

@@ -76,6 +76,10 @@ package struct Report: Sendable {
   package static let fullRun = 2000
   /// How often each kind of fault comes in a full run, at least.
   static let leastOfKind: UInt64 = 200
+  /// Power cuts in the middle of a write in a full run, over the three programs.
+  static let leastWriteCuts: UInt64 = 1000
+
+  private static let programs = ["cloudcore", "edgecore", "devicecore"]
 
   /// What the seeds have to cover, and whether they did; in a smaller run kinds of faults count in proportion.
   package var coverage: [(line: String, holds: Bool)] {
@@ -86,6 +90,8 @@ package struct Report: Sendable {
     let rarest = kinds.min { $0.count < $1.count } ?? ("", 0)
     let rare = kinds.filter { $0.count < least }.map(\.kind)
     let never = Transition.allCases.map(\.rawValue).filter { transitions[$0] ?? 0 == 0 }
+    let inWrites = Self.programs.reduce(0) { $0 + (counts["power cut in a write of \($1)"] ?? 0) }
+    let leastInWrites = Self.leastWriteCuts * UInt64(runs) / UInt64(Self.fullRun)
     return [
       ("edges of a seed: median \(middle), most \(edges.max() ?? 0); at least 10 wanted", middle >= 10),
       ("seeds with 100 edges or more: \(large) of \(runs); a tenth wanted", large * 10 >= runs),
@@ -98,6 +104,7 @@ package struct Report: Sendable {
         "each kind of fault: at least \(rarest.count) times (\(rarest.kind)); \(least) wanted"
           + (rare.isEmpty ? "" : ", which these lack: \(rare.joined(separator: ", "))"), rare.isEmpty
       ),
+      ("power cuts at a write point: \(inWrites); \(leastInWrites) wanted", inWrites >= leastInWrites),
       (
         "transitions taken: \(Transition.allCases.count - never.count) of \(Transition.allCases.count)"
           + (never.isEmpty ? "" : "; never: \(never.joined(separator: "; "))"), never.isEmpty
@@ -123,7 +130,7 @@ package struct Report: Sendable {
     lines += Self.table(checks, Promise.allCases.map(\.rawValue))
     lines.append("transitions taken:")
     lines += Self.table(transitions, Transition.allCases.map(\.rawValue))
-    let cut = ["cloudcore", "edgecore", "devicecore"].map { "\($0) \(counts["power cut in a write of \($0)"] ?? 0)" }
+    let cut = Self.programs.map { "\($0) \(counts["power cut in a write of \($0)"] ?? 0)" }
     lines.append("power cuts at a write point: \(cut.joined(separator: ", "))")
     lines.append("besides:")
     lines += Self.table(counts, counts.keys.sorted())

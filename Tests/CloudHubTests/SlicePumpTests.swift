@@ -39,9 +39,11 @@ import Wire
   let log = MemoryObjectLog(random: SystemRandom())
   let hub: SliceHub
 
-  init() throws {
+  init(journalLimit: Int = SliceIndex.defaultJournalLimit) throws {
     _ = Loop.startShared()
-    hub = SliceHub(log: log, anchors: ["pods", "devices"], bodyOnly: ["devices"], logger: Logger(label: "test"))
+    hub = SliceHub(
+      log: log, anchors: ["pods", "devices"], bodyOnly: ["devices"], journalLimit: journalLimit,
+      logger: Logger(label: "test"))
     try hub.start()
   }
 
@@ -109,6 +111,28 @@ import Wire
       await cloud.delete("pods/a/p")
       #expect(try keys(pipe.take()) == ["drop configmaps/a/c, drop pods/a/p"])
       #expect(pump.bookmark() == cloud.log.tail.position)
+    }
+  }
+
+  @Test func aNodeThatNothingHappensToStaysWithinWhatIsRemembered() async throws {
+    try await onLoop {
+      let cloud = try Cloud(journalLimit: 4)
+      await cloud.write("pods/a/p", ["y": 1], node: "n1")
+      let pipe = Pipe()
+      let pump = cloud.hub.attach(node: "n1", pipe: pipe, cursor: nil, digest: SliceDigest().bytes)
+      pipe.onMessage?(SliceInventory.encode([]))
+      #expect(try keys(pipe.take()) == ["inventory", "begin", "object pods/a/p", "end"])
+      for round in 0..<3 {
+        for change in 0..<4 { await cloud.write("pods/a/q", ["y": .int(Int64(round * 4 + change))], node: "n2") }
+        // As the answer to a ping asks.
+        #expect(pump.bookmark() == cloud.log.tail.position)
+      }
+      await cloud.write("pods/a/p", ["y": 2], node: "n1")
+      #expect(try keys(pipe.take()) == ["put pods/a/p"])
+      // Not asked for so long, it has to compare.
+      for change in 0..<6 { await cloud.write("pods/a/q", ["z": .int(Int64(change))], node: "n2") }
+      await cloud.write("pods/a/p", ["y": 3], node: "n1")
+      #expect(try keys(pipe.take()) == ["inventory"])
     }
   }
 

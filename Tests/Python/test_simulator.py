@@ -25,6 +25,9 @@ class SimulatorTests(unittest.TestCase):
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
         self.assertIn("4 seeds", run.stdout)
         self.assertIn("violations: 0", run.stdout)
+        # A small run says what it did not cover, and is not held to it.
+        self.assertIn("MISSED seeds with 100 edges or more: 0 of 4", run.stdout)
+        self.assertRegex(run.stdout, r"held +faults of a seed: least \d+")
         cuts = [int(word) for word in re.findall(r"power cut in a write of \w+ +(\d+)", run.stdout)]
         self.assertGreater(sum(cuts), 0, run.stdout)
         self.assertIn("databases checked in full after a power cut", run.stdout)

@@ -200,10 +200,8 @@ let testTargets: [Target] = [
   tests(
     "DeviceServices",
     [
-      "API", "APIServer", "Base", "DeviceConformance", "DeviceSDK", "ObjectLog", "ObjectModel", "EventLoop", "Store",
-      "Transport", "Wire", logging,
-      "API", "Base", "DeviceConformance", "DeviceSDK", "ObjectModel", "EventLoop", "Store", "Sync", "Transport", "Wire",
-      logging,
+      "API", "APIServer", "Base", "DeviceConformance", "DeviceSDK", "EventLoop", "ObjectLog", "ObjectModel", "Store",
+      "Sync", "Transport", "Wire", logging,
     ]),
   tests(
     "EdgeAgent",

@@ -168,7 +168,12 @@ let testTargets: [Target] = [
       "Transport", "Wire", logging,
     ]),
   tests("Base"),
-  tests("Bench", ["Base", "EventLoop", "ObjectModel", "skerry-bench", "cloudcore"]),
+  tests(
+    "Bench",
+    [
+      "Base", "EventLoop", "ObjectModel", "skerry-bench", "cloudcore", "edgecore", "devicecore", "device-modbus",
+      "modbus-simulator", "skerry",
+    ]),
   tests(
     "CloudControllers",
     ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),

@@ -1,4 +1,5 @@
 #pragma once
+#include <malloc.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -16,4 +17,10 @@ struct skerry_credentials { int pid; unsigned uid; unsigned gid; };
 static inline int skerry_peer_credentials(int fd, struct skerry_credentials *out) {
   socklen_t length = sizeof(*out);
   return getsockopt(fd, SOL_SOCKET, 17 /* SO_PEERCRED, behind _GNU_SOURCE in some headers */, out, &length);
+}
+
+// What malloc has given out: small pieces of all arenas, and large ones, which are mapped one by one.
+static inline long skerry_allocated_bytes(void) {
+  struct mallinfo2 info = mallinfo2();
+  return (long)(info.uordblks + info.hblkhd);
 }

@@ -14,7 +14,10 @@ extension OperationsServer {
   package static func standard(at address: HostPort, metrics: Metrics, scheduler: any Scheduler, ready: Readiness)
     throws(SkerryError) -> OperationsServer
   {
-    try OperationsServer(
+    metrics.sample(ProcessMemory.metric, "Bytes that the daemon's allocator has given out") {
+      Double(ProcessMemory.allocatedBytes)
+    }
+    return try OperationsServer(
       host: address.host, port: address.port, scheduler: scheduler,
       routes: [
         "/metrics": {

@@ -80,6 +80,20 @@ import Testing
     #expect(corrected.count == 10, "what could not start while it waited counts too")
   }
 
+  @Test func metricsAreRead() {
+    let text = "HTTP/1.1 200 OK\r\n\r\n# HELP a_b An a.\n# TYPE a_b gauge\na_b_c 7\na_b 1234.0\na{x=\"1\"} 3\n"
+    #expect(MetricsReader.parse(text, "a_b") == 1_234 && MetricsReader.parse(text, "a_b_c") == 7)
+    #expect(MetricsReader.parse(text, "a") == nil && MetricsReader.parse("", "a") == nil)
+  }
+
+  @Test func countsOfTheKernelAreRead() {
+    func line(_ count: String, _ call: String) -> String { "\(count),,syscalls:sys_enter_\(call),1000,100.00,,\n" }
+    #expect(SyncCount.parse("# started\n" + line("3", "fsync") + line("4", "fdatasync"), events: 2) == 7)
+    #expect(SyncCount.parse(line("<not counted>", "fsync") + line("4", "fdatasync"), events: 2) == 4)
+    #expect(SyncCount.parse(line("<not supported>", "fsync") + line("4", "fdatasync"), events: 2) == nil)
+    #expect(SyncCount.parse("perf: no permission", events: 2) == nil)
+  }
+
   @Test func callgrindsOutputIsRead() throws {
     let text = """
       version: 1

@@ -74,6 +74,16 @@ package enum BenchCommand {
 
   /// The scenarios behind a word.
   static func scenarios(_ command: String) throws(SkerryError) -> [Scenario] {
+    let words = command.split(separator: ",").map(String.init)
+    guard words.count <= 1 else {
+      var chosen: [Scenario] = []
+      for word in words {
+        for scenario in try scenarios(word) where !chosen.contains(where: { $0.name == scenario.name }) {
+          chosen.append(scenario)
+        }
+      }
+      return chosen
+    }
     if command == "all" { return Scenario.all.filter { $0.name != "soak" } }
     if command == "peers" { return [.floor, .sessions, .fanout, .watch, .write, .upstream] + Scenario.peers }
     guard let scenario = (Scenario.all + Scenario.peers).first(where: { $0.name == command }) else {
@@ -131,8 +141,9 @@ enum Help {
     out += """
 
       Every receiver checks every event: its number without gap or repeat, its CRC-32C, the order of revisions. A run
-      with a violation ends with status \(BenchCommand.violated). Ctrl-C prints what there is so far. skerry-bench COMMAND --help tells
-      the options of each.
+      with a violation ends with status \(BenchCommand.violated). A scenario that fails is told in its place and the others go on; the
+      status is then \(BenchCommand.failed). Ctrl-C prints what there is so far. Several scenarios are joined by commas (write,watch), and each
+      option goes to those that have it. skerry-bench COMMAND --help tells the options of each.
       """
     return out
   }

@@ -13,6 +13,9 @@ import Transport
   let pool: WorkerPool
   /// Servers and brokers that run now; ended when the bench ends, however it does.
   private var children: [ObjectIdentifier: Child] = [:]
+  /// What else must not stay behind: traces on a given server, a whole local cluster.
+  private var cleanups: [Int: () async -> Void] = [:]
+  private var lastCleanup = 0
   private let started: Instant
   private var serverCount = 0
   var isQuiet = false
@@ -45,13 +48,31 @@ import Transport
   func own(_ child: Child) { children[ObjectIdentifier(child)] = child }
   func disown(_ child: Child) { children[ObjectIdentifier(child)] = nil }
 
-  /// Ends everything that the bench started.
-  func end() {
+  /// Something to do even if the scenario fails or the bench is interrupted; answers the number for `forget`.
+  func atEnd(_ action: @escaping () async -> Void) -> Int {
+    lastCleanup += 1
+    cleanups[lastCleanup] = action
+    return lastCleanup
+  }
+  func forget(_ cleanup: Int) { cleanups[cleanup] = nil }
+
+  /// Ends what a scenario that failed, or was interrupted, has left: its clients first, so that they do not come back
+  /// while their traces are removed. Whatever runs next gets new workers.
+  func clear() async {
+    await pool.renew()
+    let left = cleanups
+    cleanups = [:]
+    for cleanup in left.values { await cleanup() }
     for child in children.values {
       child.kill(SIGCONT)
       child.kill(SIGKILL)
     }
     children = [:]
+  }
+
+  /// Ends everything that the bench started.
+  func end() async {
+    await clear()
     pool.stop()
   }
 }

@@ -13,6 +13,7 @@ import ObjectModel
   private var recorders: [Recorder]
   private var result = BenchResult()
   private var told = false
+  private var interrupted = false
 
   /// Checks everything, then runs; answers the exit status.
   static func run(_ command: String, _ scenarios: [Scenario], _ arguments: [String], _ loop: Loop)
@@ -27,6 +28,7 @@ import ObjectModel
       options[scenario.name] = try Options(
         pick(arguments, table, known), scenario.options + Option.common, command: scenario.name)
     }
+    try checkFiles(all)
     let seed = UInt64(all.int("seed"))
     let directory = try makeDirectory(all.string("data"), loop)
     let context = try BenchContext(directory: directory, scheduler: loop, random: SeededRandom(seed: seed))
@@ -41,6 +43,18 @@ import ObjectModel
     }
     let runner = BenchRunner(command, scenarios, options, all, context)
     return await runner.run(arguments)
+  }
+
+  /// Nobody wants to learn after a long run that its result cannot be written.
+  private static func checkFiles(_ options: Options) throws(SkerryError) {
+    for name in ["json", "report"] {
+      guard let path = options.string(name) else { continue }
+      let slash = path.lastIndex(of: "/")
+      let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+      guard Files.isWritable(directory), !Files.isDirectory(path) else {
+        throw SkerryError(.invalidArgument, "--\(name) \(path) cannot be written: is \(directory) there, and yours?")
+      }
+    }
   }
 
   /// The arguments whose options a scenario knows.
@@ -63,7 +77,10 @@ import ObjectModel
   private static func makeDirectory(_ given: String?, _ loop: Loop) throws(SkerryError) -> String {
     let base = given ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     let path = "\(base)/sb-\(getpid())"
-    try Files.makeDirectory(path, mode: 0o700)
+    do throws(SkerryError) { try Files.makeDirectory(path, mode: 0o700) } catch {
+      throw SkerryError(
+        .invalidArgument, "nothing can be kept in \(base); choose another place with --data", cause: error)
+    }
     return path
   }
 
@@ -88,26 +105,28 @@ import ObjectModel
     result.machine = Machine.description
     result.commit = await commit()
     for number in [SIGINT, SIGTERM] { Signals.on(number) { self.interrupt() } }
-    var failure: String?
     let runs = common.int("runs")
-    outer: for run in 1...runs {
+    for run in 1...runs {
       for (scenario, recorder) in zip(scenarios, recorders) {
         guard let own = options[scenario.name] else { continue }
         context.progress("\(scenario.name)\(runs > 1 ? ", run \(run) of \(runs)" : "")")
         do { try await scenario.run(context, own, recorder) } catch {
-          failure = "\(scenario.name): \(error)"
-          break outer
+          if !interrupted { await failed("run \(run): \(error)", recorder) }
         }
+        if interrupted { await theEnd() }
       }
     }
-    if let failure {
-      result.isPartial = true
-      tell()
-      Daemon.complain("skerry-bench: \(failure)")
-      return BenchCommand.failed
-    }
     tell()
-    return result.violations > 0 ? BenchCommand.violated : 0
+    await end()
+    return result.violations > 0 ? BenchCommand.violated : result.failures > 0 ? BenchCommand.failed : 0
+  }
+
+  /// The others go on, and so does the next run of the same scenario: what one could not measure takes nothing from
+  /// them.
+  private func failed(_ failure: String, _ recorder: Recorder) async {
+    recorder.result.failures.append(failure)
+    context.progress("\(recorder.result.name) FAILED, \(failure)")
+    await context.clear()
   }
 
   /// A join token is as good as a password.
@@ -129,23 +148,42 @@ import ObjectModel
     return found.outputText.filter { !$0.isWhitespace }
   }
 
+  /// Tells what there is at once, then cleans up; a second signal does not wait for that.
   private func interrupt() {
-    result.isPartial = true
+    if interrupted { exit(BenchCommand.interrupted) }
+    interrupted = true
+    result.isPartial = !told
     tell()
-    exit(BenchCommand.interrupted)
+    spawn {
+      await self.end()
+      exit(BenchCommand.interrupted)
+    }
   }
 
-  /// Ends what was started, prints the table, writes the files. Once.
+  /// For the scenario that was interrupted, whose process ends soon.
+  private func theEnd() async {
+    while true { try? await context.scheduler.sleep(for: .seconds(60)) }
+  }
+
+  /// Ends what was started.
+  private func end() async {
+    await context.end()
+    if !common.flag("keep") { try? Files.removeTree(context.directory) }
+  }
+
+  /// Prints the table, writes the files. Once.
   private func tell() {
     guard !told else { return }
     told = true
-    context.end()
-    if !common.flag("keep") { try? Files.removeTree(context.directory) }
-    result.scenarios = recorders.map(\.result).filter { !$0.figures.isEmpty || $0.checked > 0 }
+    result.scenarios = recorders.map(\.result).filter {
+      !$0.figures.isEmpty || $0.checked > 0 || !$0.failures.isEmpty
+    }
     let ratios = Ratios.rows(result.scenarios)
     print(TextTable.print(result), terminator: "")
     if !ratios.isEmpty { print(Ratios.print(ratios)) }
     if result.violations > 0 { print("VIOLATIONS: \(result.violations)") }
+    if result.failures > 0 { print("RUNS THAT FAILED: \(result.failures)") }
+    fflush(nil)
     do throws(SkerryError) {
       if let path = common.string("json") { try Files.write(path, JSON.print(result.value, indent: 1) + "\n") }
       if let path = common.string("report") { try Files.write(path, HTMLReport.page(result, ratios)) }

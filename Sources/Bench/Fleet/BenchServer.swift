@@ -23,6 +23,9 @@ import Wire
   private let settings: [(String, String)]
   private var child: Child?
   private var sessions: [Session] = []
+  private var cleanup: Int?
+  /// Of its metrics; known of a server that the bench started.
+  private var metrics: String?
 
   var data: String { "\(directory)/data" }
 
@@ -30,7 +33,11 @@ import Wire
   static func start(
     _ context: BenchContext, _ options: Options, settings: [(String, String)] = []
   ) async throws(SkerryError) -> BenchServer {
-    if let address = options.string("server") { return try await given(context, options, address) }
+    if let address = options.string("server") {
+      let server = try await given(context, options, address)
+      server.cleanup = context.atEnd { await server.removeTraces() }
+      return server
+    }
     let directory = try context.newDirectory("cloud")
     let pkiDirectory = "\(directory)/pki"
     try Files.makeDirectory(pkiDirectory, mode: 0o700)
@@ -64,9 +71,13 @@ import Wire
     }
   }
 
-  private static func chosen(_ options: Options) throws(SkerryError) -> String {
-    if let path = options.string("program") { return path }
-    return try program("cloudcore")
+  /// The cloudcore to start. Throws if it is none.
+  static func chosen(_ options: Options) throws(SkerryError) -> String {
+    guard let path = options.string("program") else { return try program("cloudcore") }
+    guard Files.exists(path), access(path, X_OK) == 0 else {
+      throw SkerryError(.invalidArgument, "--program \(path) is no program that can be started")
+    }
+    return path
   }
 
   /// A program beside this one.
@@ -76,7 +87,7 @@ import Wire
     }
     let path = "\(own[..<slash])/\(name)"
     guard Files.exists(path) else {
-      throw SkerryError(.notFound, "\(path) is missing; build it (make release), or name one with --program")
+      throw SkerryError(.invalidArgument, "\(path) is missing: build it beside skerry-bench (make release)")
     }
     return path
   }
@@ -97,6 +108,9 @@ import Wire
     let server = BenchServer(context, target, directory: "", program: "", settings: [])
     let pid = options.int("server-pid")
     server.probe = pid > 0 ? ProcessProbe(pid: Int32(pid)) : ProcessProbe.listening(on: host.port)
+    guard server.probe?.isAlive ?? true else {
+      throw SkerryError(.invalidArgument, "--server-pid \(pid): there is no such process")
+    }
     try await server.makeNamespace()
     return server
   }
@@ -152,7 +166,14 @@ import Wire
       throw SkerryError(.corrupt, "\(ready) cannot be read", cause: error)
     }
     target.address = try HostPort(told["api"].string ?? "")
+    metrics = told["metrics"].string
     return took
+  }
+
+  /// What its allocator has given out and not taken back, in bytes; nil if it does not tell.
+  func allocated() async -> Double? {
+    guard let metrics else { return nil }
+    return await MetricsReader.value(of: ProcessMemory.metric, at: metrics, context.scheduler)
   }
 
   private func pause(_ time: Duration) async throws(SkerryError) {
@@ -174,6 +195,7 @@ import Wire
   /// Ends it in order; with a given server what the bench made is removed.
   func stop() async {
     if isGiven { await removeTraces() }
+    if let cleanup { context.forget(cleanup) }
     for session in sessions { session.close() }
     sessions = []
     guard let child else { return }
@@ -192,6 +214,12 @@ import Wire
 
   /// The API as an administrator, on a session of its own.
   func api() async throws(SkerryError) -> any API {
+    let (session, api) = try await Self.connect(target, context)
+    sessions.append(session)
+    return api
+  }
+
+  static func connect(_ target: BenchTarget, _ context: BenchContext) async throws(SkerryError) -> (Session, any API) {
     let dialler = try Dialer(
       targets: [target.address], context: try HollowDialer.context(target, target.client),
       scheduler: context.scheduler)
@@ -207,8 +235,7 @@ import Wire
         error.code, "the server \(target.address) cannot be reached: check the address, certificates and clock",
         cause: error)
     }
-    sessions.append(session)
-    return APIClient(session: session, deadline: .seconds(120))
+    return (session, APIClient(session: session, deadline: .seconds(120)))
   }
 
   private func makeNamespace() async throws(SkerryError) {

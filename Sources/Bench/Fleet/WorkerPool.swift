@@ -134,6 +134,16 @@ import Wire
 
   func probe(_ number: Int) -> ProcessProbe? { children[number].map { ProcessProbe(pid: $0.pid) } }
 
+  /// Ends the workers and whatever they hold; `ensure` starts new ones.
+  func renew() async {
+    let old = children.values.map { $0 }
+    for session in sessions.values { session.close() }
+    sessions = [:]
+    for child in old { child.kill(SIGKILL) }
+    // Until all are gone: the end of an old one must not be taken for that of a new one of its number.
+    while old.contains(where: { $0.exitStatus == nil }) { try? await scheduler.sleep(for: .milliseconds(2)) }
+  }
+
   /// Ends all; they go by themselves when their session ends.
   func stop() {
     for session in sessions.values { session.close() }

@@ -19,7 +19,7 @@ extension Scenario {
   static let nats = Scenario(
     name: "nats", summary: "NATS with JetStream, as a peer",
     discussion: "Subscribers over TLS with client certificates, and acknowledged messages to a stream on disk.",
-    options: brokerOptions, needs: { Needs(connections: $0.int("watchers"), noServer: true) },
+    options: brokerOptions, needs: { Needs(connections: $0.int("watchers"), noServer: true, peer: "nats-server") },
     run: { context, options, recorder in
       let run = try await PeerFanout(context, options, recorder, .nats)
       do {
@@ -35,7 +35,7 @@ extension Scenario {
   static let mosquitto = Scenario(
     name: "mosquitto", summary: "Mosquitto, as a peer",
     discussion: "Subscribers over TLS with client certificates, QoS 0.",
-    options: brokerOptions, needs: { Needs(connections: $0.int("watchers"), noServer: true) },
+    options: brokerOptions, needs: { Needs(connections: $0.int("watchers"), noServer: true, peer: "mosquitto") },
     run: { context, options, recorder in
       let run = try await PeerFanout(context, options, recorder, .mosquitto)
       do { try await run.go(.mqttSubscriber) } catch {
@@ -47,12 +47,17 @@ extension Scenario {
 
   static let etcd = Scenario(
     name: "etcd", summary: "etcd, as a peer",
-    discussion: "Puts and watches by its JSON gateway over TLS, and etcd's own `etcdctl check perf`.",
+    discussion: """
+      Puts and watches by its JSON gateway over TLS, and etcd's own `etcdctl check perf`. The same watches over gRPC, if
+      a program for that is named (benchmarks/peers/etcd_watch.py, as make bench-peers does): of the two the one counts
+      that costs etcd less.
+      """,
     options: brokerOptions + [
       Option("time", .duration(.milliseconds(100)...(.seconds(86_400))), "10s", "of each measurement of puts"),
       Option("etcd-watchers", .int(0...100_000), "1000", "watchers on one key space"),
+      Option("grpc-watcher", .text, "", "PROGRAM [ARGUMENT …] that watches over gRPC"),
       Option("check-perf", .text, "l", "load of etcdctl check perf (s, m, l, xl); none: it is not run"),
-    ], needs: { Needs(connections: $0.int("etcd-watchers") + 100, noServer: true) },
+    ], needs: { Needs(connections: $0.int("etcd-watchers") + 100, noServer: true, peer: "etcd") },
     run: { context, options, recorder in
       let server = try await PeerServer.start(.etcd, context)
       do { try await EtcdRun(context, options, recorder, server).go() } catch {
@@ -180,7 +185,11 @@ extension Scenario {
     for clients in (options.string("clients") ?? "").split(separator: ",").compactMap({ Int($0) }) {
       try await put(clients)
     }
-    if options.int("etcd-watchers") > 0 { try await watch() }
+    if options.int("etcd-watchers") > 0 {
+      let gateway = try await watch()
+      let grpc = try await watchOverGRPC()
+      recorder.result.add("deliveries a CPU second", max(gateway, grpc ?? 0), "/s", .higher)
+    }
     try await checkPerf()
   }
 
@@ -206,7 +215,8 @@ extension Scenario {
     await writers.close()
   }
 
-  private func watch() async throws {
+  /// Deliveries a CPU second of etcd by its JSON gateway.
+  private func watch() async throws -> Double {
     var plan = FleetPlan()
     plan.kind = .etcdWatcher
     plan.count = options.int("etcd-watchers")
@@ -229,11 +239,39 @@ extension Scenario {
       "deliveries, \(plan.count) watchers",
       deliveries / max(1e-9, Double(report.lastDelivery - meter.began) / 1e9), "/s", .higher)
     recorder.result.add(cpu: "CPU of a delivery", meter, operations: deliveries)
-    if let cost = meter.perOperation(deliveries) {
-      recorder.result.add("deliveries a CPU second", 1e6 / max(cost.total, 1e-9), "/s", .higher)
-    }
+    let cost = meter.perOperation(deliveries)?.total ?? 0
     await writers.close()
     await fleet.close()
+    return cost > 0 ? 1e6 / cost : 0
+  }
+
+  /// The same over gRPC, each watch on a connection of its own; the puts come by the gateway as before. nil without the
+  /// program.
+  private func watchOverGRPC() async throws -> Double? {
+    guard let command = options.string("grpc-watcher") else {
+      recorder.result.note("etcd's watches over gRPC were not measured: no --grpc-watcher (make bench-peers has one)")
+      return nil
+    }
+    let streams = options.int("etcd-watchers")
+    let watcher = try await GRPCWatcher.start(command, server, prefix: "over-grpc/", streams: streams, context)
+    defer { watcher.stop() }
+    context.progress("etcd: \(streams) watchers over gRPC while puts flow")
+    let writers = try await writers(16, "over-grpc")
+    let time = options.duration("time")
+    let meter = Meter(server.probe, context.scheduler)
+    let answer = try await writers.run(["duration": .int(time.nanosecondCount)], patience: time + .seconds(120))
+    let wanted = Int(answer["operations"].int ?? 0) * streams
+    let report = try await watcher.await(events: wanted, patience: options.duration("deadline"))
+    await writers.close()
+    recorder.result.checked += UInt64(report.events)
+    recorder.result.peerViolations += UInt64(wanted - min(wanted, report.events))
+    let deliveries = Double(report.events)
+    recorder.result.add(
+      "deliveries over gRPC, \(streams) watchers",
+      deliveries / max(1e-9, (Double(report.last) - Double(meter.began)) / 1e9), "/s", .higher)
+    recorder.result.add("events in a response over gRPC", deliveries / Double(max(1, report.responses)), "", .neither)
+    recorder.result.add(cpu: "CPU of a delivery over gRPC", meter, operations: deliveries)
+    return meter.perOperation(deliveries).map { 1e6 / max(1e-9, $0.total) }
   }
 
   /// etcd's own tool; it writes for a minute.

@@ -58,6 +58,8 @@ struct ScenarioResult: Sendable {
   /// Of another product's server: it may drop what it likes.
   var peerViolations: UInt64 = 0
   var notes: [String] = []
+  /// Why a run of it did not come to its end, one text a run. Figures that were measured before that stand.
+  var failures: [String] = []
 
   init(_ name: String) { self.name = name }
 
@@ -110,6 +112,7 @@ struct ScenarioResult: Sendable {
       "latencies": .object(Value.Fields(latencies.map { ($0.name, $0.latency.value) })),
       "checked": .int(Int64(clamping: checked)), "violations": .int(Int64(clamping: violations)),
       "peerViolations": .int(Int64(clamping: peerViolations)), "notes": .array(notes.map { .string($0) }),
+      "failures": .array(failures.map { .string($0) }),
     ]
   }
 
@@ -122,6 +125,7 @@ struct ScenarioResult: Sendable {
     violations = UInt64(clamping: value["violations"].int ?? 0)
     peerViolations = UInt64(clamping: value["peerViolations"].int ?? 0)
     notes = (value["notes"].array ?? []).compactMap(\.string)
+    failures = (value["failures"].array ?? []).compactMap(\.string)
   }
 }
 
@@ -132,18 +136,22 @@ struct BenchResult: Sendable {
   var commit = ""
   var started = ""
   var machine: Value = [:]
+  /// Interrupted, so that scenarios or runs are missing.
   var isPartial = false
   var scenarios: [ScenarioResult] = []
 
   init() {}
 
   var violations: UInt64 { scenarios.reduce(0) { $0 + $1.violations } }
+  /// Runs of scenarios that did not come to their end.
+  var failures: Int { scenarios.reduce(0) { $0 + $1.failures.count } }
 
   var value: Value {
     [
       "format": .int(Self.format), "command": .array(command.map { .string($0) }), "commit": .string(commit),
       "version": .string(Version.current), "started": .string(started), "machine": machine,
       "partial": .bool(isPartial), "violations": .int(Int64(clamping: violations)),
+      "failures": .int(Int64(failures)),
       "scenarios": .array(scenarios.map(\.value)),
     ]
   }

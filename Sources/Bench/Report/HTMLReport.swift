@@ -10,7 +10,8 @@ enum HTMLReport {
     for (key, value) in result.machine.object ?? [:] {
       body += row(key, value.string ?? value.int.map { String($0) } ?? "")
     }
-    body += row("violations", String(result.violations)) + "</table>\n"
+    body += row("violations", String(result.violations))
+    body += row("runs that failed", String(result.failures)) + "</table>\n"
     if result.isPartial { body += "<p><b>The run was interrupted: these are the figures so far.</b></p>\n" }
     if !ratios.isEmpty { body += ratioTable(ratios) }
     for scenario in result.scenarios { body += section(scenario) }
@@ -77,6 +78,7 @@ enum HTMLReport {
     }
     out += "</table>\n<p>\(scenario.checked) events checked, violations \(scenario.violations)"
     out += "\(scenario.notes.map { "<br>" + escape($0) }.joined())</p>\n"
+    for failure in scenario.failures { out += "<p class=missed>failed, \(escape(failure))</p>\n" }
     for unit in ["µs", "/s"] {
       let figures = scenario.figures.filter { $0.unit == unit && $0.better != .neither }
       if figures.count > 1 { out += bars(figures, unit) }

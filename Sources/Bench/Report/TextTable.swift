@@ -23,12 +23,13 @@ enum TextTable {
         runs > 1 ? Numbers.short(figure.max) : "", figure.unit, verdict ?? "",
       ])
     }
-    var out = "\(scenario.name)\n" + columns(rows)
+    var out = "\(scenario.name)\n" + (scenario.figures.isEmpty ? "" : columns(rows))
     out += "  \(Numbers.short(Double(scenario.checked))) events checked, violations \(scenario.violations)\n"
     if scenario.peerViolations > 0 {
       out += "  events that other servers dropped or repeated: \(scenario.peerViolations)\n"
     }
     for note in scenario.notes { out += "  \(note)\n" }
+    for failure in scenario.failures { out += "  FAILED, \(failure)\n" }
     return out
   }
 

@@ -7,18 +7,26 @@ extension Scenario {
   static let churn = Scenario(
     name: "churn", summary: "sessions and objects come and go; the cost of each stays flat as they grow",
     discussion: """
-      For each number of sessions: so many nodes connect, then single nodes' pods change, and sessions end and begin
-      again. What an event for one node costs, and what a session costs, must not grow with the number of those that it
-      does not concern. Then objects: the cost of a write with few and with many objects in the store.
+      For each number of sessions: so many nodes with a watch each connect and register, then single nodes' pods change,
+      and sessions end and begin again. What an event for one node costs, and what a session and a watcher cost, must not
+      grow with the number of those that it does not concern. Then objects: the cost of a write and the memory of an object, with few and with many in the store. Costs of sessions are compared from
+      1,000 on, memory of objects from 10,000 on: below that it is the daemon's own that counts.
       """,
     options: [
-      Option("sessions", .text, "100,1000,10000", "numbers of connected nodes to compare"),
-      Option("objects", .text, "1000,20000", "numbers of stored ConfigMaps to compare"),
+      Option("sessions", .text, "100,1000,19000", "numbers of connected nodes to compare"),
+      Option("objects", .text, "1000,10000,100000", "numbers of stored ConfigMaps to compare"),
       Option("changes", .int(1...100_000), "500", "events for single nodes, at each size"),
       Option("rejoin", .int(0...100_000), "200", "sessions that end and begin again, at each size"),
       Option("bytes", .bytes(64...900_000), "1KiB", "of an object's payload"),
+      Option(
+        "time", .duration(.milliseconds(100)...(.seconds(3_600))), "5s", "of the writes at each number of objects"),
     ],
-    needs: { Needs(connections: (numbers($0, "sessions").max() ?? 0) + 400, diskBytes: 2 << 30) },
+    needs: {
+      let objects = numbers($0, "objects").max() ?? 0
+      return Needs(
+        connections: (numbers($0, "sessions").max() ?? 0) + 400,
+        diskBytes: (1 << 30) + objects * ($0.bytes("bytes") + 2_048) * 2)
+    },
     flaw: { options in
       numbers(options, "sessions").isEmpty && numbers(options, "objects").isEmpty
         ? "--sessions and --objects take numbers, such as 100,1000" : nil
@@ -38,39 +46,51 @@ extension Scenario {
         throw error
       }
       await server.stop()
-      spread(recorder, "CPU of an event for one node", numbers(options, "sessions").map { "with \($0) sessions" })
-      spread(recorder, "CPU of a write", numbers(options, "objects").map { "with \($0) objects" })
+      let (some, objects) = (numbers(options, "sessions"), numbers(options, "objects"))
+      let many = some.filter { $0 >= 1_000 }
+      spread(recorder, "CPU of an event for one node", some.map { "with \($0) sessions" })
+      for what in ["CPU of a session, its watch and registration", "memory of a node with its watch"] {
+        spread(recorder, what, many.map { "with \($0) sessions" })
+      }
+      spread(recorder, "CPU of a session that comes and goes", many.map { "with \($0) others" })
+      spread(recorder, "CPU of a write", objects.map { "with \($0) objects" })
+      spread(recorder, "memory of an object", objects.filter { $0 >= 10_000 }.map { "with \($0) objects" })
     })
 
   private static func numbers(_ options: Options, _ name: String) -> [Int] {
     (options.string(name) ?? "").split(separator: ",").compactMap { Int($0) }.filter { (1...1_000_000).contains($0) }
+      .sorted()
   }
 
-  /// The ratio of the dearest to the cheapest size.
+  /// What it costs at the largest size, over what it costs at the smallest.
   @LoopActor private static func spread(_ recorder: Recorder, _ what: String, _ sizes: [String]) {
     let found = sizes.compactMap { size in
       recorder.result.figures.first { $0.name == "\(what) \(size)" }?.values.last
     }
-    guard found.count > 1, let least = found.min(), least > 0, let most = found.max() else { return }
-    recorder.result.add("\(what): largest over smallest size", most / least, "", bound: 1.2)
+    guard found.count > 1, let first = found.first, first > 0, let last = found.last else { return }
+    recorder.result.add("\(what): largest over smallest size", last / first, "", bound: 1.2)
   }
 
   @LoopActor private static func sessions(
     _ context: BenchContext, _ options: Options, _ recorder: Recorder, _ server: BenchServer, _ count: Int
   ) async throws {
     var plan = FleetPlan()
-    plan.kind = .node
+    plan.kind = .watchingNode
     plan.count = count
     plan.concurrency = options.int("concurrency")
     plan.payloadBytes = options.bytes("bytes")
     let fleet = try await RemoteFleet.make(plan, server.target, pool: context.pool)
     context.progress("churn: \(count) nodes connect")
     let before = server.probe?.memory
+    let joining = Meter(server.probe, context.scheduler)
     try await fleet.connect(options.duration("deadline"))
+    recorder.result.add(
+      cpu: "CPU of a session, its watch and registration with \(count) sessions", joining, operations: Double(count))
     try await context.scheduler.sleep(for: .seconds(2))
     if let before, let after = server.probe?.memory {
       recorder.result.add(
-        "memory of a node with \(count) sessions", Double(after.pss - before.pss) / Double(count) / 1024, "KiB")
+        "memory of a node with its watch with \(count) sessions",
+        Double(after.pss - before.pss) / Double(count) / 1024, "KiB")
     }
     try await fleet.reset()
     let api = try await server.api()
@@ -117,15 +137,21 @@ extension Scenario {
     plan.keys = 50
     plan.payloadBytes = options.bytes("bytes")
     let writers = try await RemoteWriters(plan, server.target, pool: context.pool, worker: 1)
+    let empty = server.probe?.memory
     var made = 0
-    for count in numbers(options, "objects").sorted() {
+    for count in numbers(options, "objects") {
       context.progress("churn: writes with \(count) objects")
       try await Objects.create(
         api, resource: ConfigMap.resource,
         (made..<max(made, count)).map { Objects.configMap("filler-\($0)", bytes: options.bytes("bytes")) })
       made = max(made, count)
+      try await context.scheduler.sleep(for: .seconds(1))
+      if let empty, let now = server.probe?.memory {
+        recorder.result.add(
+          "memory of an object with \(count) objects", Double(now.pss - empty.pss) / Double(count) / 1024, "KiB")
+      }
       var load = WriteLoad()
-      load.duration = .seconds(5)
+      load.duration = options.duration("time")
       let meter = Meter(server.probe, context.scheduler)
       let report = try await writers.run(load)
       guard report.failures == 0 else { throw SkerryError(.unavailable, "a write failed: \(report.failure)") }

@@ -13,6 +13,10 @@ struct Needs: Sendable {
   var ownServer = false
   /// A floor's or another product's server: none of ours.
   var noServer = false
+  /// Programs of ours that stand beside this one, besides cloudcore.
+  var programs: [String] = []
+  /// Another product's server.
+  var peer: String?
 }
 
 /// One scenario: what it is called with, what it needs, how it runs once.
@@ -27,7 +31,8 @@ struct Scenario: Sendable {
   let run: @Sendable @LoopActor (BenchContext, Options, Recorder) async throws -> Void
 
   static let all: [Scenario] = [
-    .floor, .sessions, .fanout, .watch, .write, .churn, .storm, .upstream, .list, .schedule, .footprint, .wan, .soak,
+    .floor, .sessions, .fanout, .watch, .write, .churn, .storm, .upstream, .list, .schedule, .footprint, .start, .wan,
+    .soak,
   ]
 
   /// Refuses what this machine cannot do, in words that say what would help.
@@ -35,6 +40,7 @@ struct Scenario: Sendable {
     if let flaw = flaw(options) { throw SkerryError(.invalidArgument, "\(name): \(flaw)") }
     if let find = options.has("find") ? options.string("find") : nil { _ = try RateSearch(find) }
     let needs = needs(options)
+    try checkPrograms(needs, options)
     _ = try pool.workers(for: needs.connections)
     let files = Machine.raiseFileLimit()
     if !needs.noServer, options.string("server") == nil, needs.connections + 200 > files {
@@ -62,6 +68,16 @@ struct Scenario: Sendable {
       throw SkerryError(
         .invalidArgument,
         "\(name) makes hollow nodes: give a join token with enough uses (--enrol, from: skerry token create)")
+    }
+  }
+
+  @LoopActor private func checkPrograms(_ needs: Needs, _ options: Options) throws(SkerryError) {
+    if !needs.noServer, options.string("server") == nil { _ = try BenchServer.chosen(options) }
+    for program in needs.programs { _ = try BenchServer.program(program) }
+    if let peer = needs.peer, PeerServer.program(peer) == nil {
+      throw SkerryError(
+        .invalidArgument, "\(name): \(peer) is not installed: run scripts/install-deps.sh bench (or apt-get install it)"
+      )
     }
   }
 

@@ -95,6 +95,10 @@ extension Scenario {
         "memory of an idle session with its streams and a watch",
         Double(after.pss - before.pss) / Double(plan.count) / 1024, "KiB")
       recorder.result.add("memory of the server, PSS", Double(after.pss) / 1_048_576, "MiB", .neither)
+      recorder.result.add("memory of the server, RSS", Double(after.rss) / 1_048_576, "MiB", .neither)
+    }
+    if let allocated = await server.allocated() {
+      recorder.result.add("memory of the server, allocated", allocated / 1_048_576, "MiB", .neither)
     }
   }
 

@@ -16,14 +16,15 @@ import Wire
   private var held: [String: UInt64] = [:]
   private var snapshot: [String: UInt64]?
   let status: HollowLane
-  let readings: HollowLane
+  let readings: HollowReadings
   private var opensReadings = false
   private(set) var uid = ""
 
   override init(_ fleet: HollowFleet, index: Int) {
     check = EventCheck(latestWins: true)
-    status = HollowLane(.status, random: fleet.random)
-    readings = HollowLane(.readings, random: fleet.random)
+    status = HollowLane(random: fleet.random)
+    readings = HollowReadings(
+      device: "\(fleet.plan.namespace)/\(fleet.plan.nodeName(index))", random: fleet.random)
     super.init(fleet, index: index)
   }
 
@@ -56,7 +57,7 @@ import Wire
     link.open(CallMethod.watch, CBOR.encode(options.params))
   }
 
-  /// Opens the readings lane; its entries come by `readings.add`.
+  /// Opens the readings lane; what goes up comes by `readings.make`.
   func openReadings() {
     guard !opensReadings, let link else { return }
     opensReadings = true
@@ -116,7 +117,15 @@ import Wire
       nowStands()
     case .position(let position, let entries):
       arrived(at: position)
-      for entry in entries { apply(entry) }
+      var told: UInt64 = 0
+      for entry in entries {
+        apply(entry)
+        if case .toldBy(let number, _, _) = entry { told = max(told, number) }
+      }
+      if told > 0 {
+        status.told(through: told, now: fleet.now, into: &fleet.tally)
+        fleet.delivered()
+      }
     case .inventory: sendInventory()
     }
     status.push()
@@ -131,7 +140,12 @@ import Wire
     switch entry {
     case .drop(let key): held[key] = nil
     case .told(let key, let revision, _): held[key] = max(held[key] ?? 0, revision)
-    case .toldBy: break  // a hollow node does not ask for it
+    case .toldBy(let number, let revision, _):
+      guard let key = status.key(toldBy: number) else {
+        fleet.tally.damaged += 1
+        return
+      }
+      held[key] = max(held[key] ?? 0, revision)
     case .put(let object):
       held[object.key] = object.revision
       put(object)
@@ -176,7 +190,8 @@ import Wire
     guard fleet.plan.runsPods, let body = try? CBOR.decode(object.body) else { return }
     let pod = Object(body)
     if pod.isBeingDeleted {
-      return add(LanePayload.gone(key: object.key, uid: pod.uid).encode())
+      return status.add(
+        LanePayload.gone(key: object.key, uid: pod.uid).encode(), about: object.key, due: fleet.now)
     }
     if let told = object.status, let status = try? CBOR.decode(told), status["phase"].string == "Running" { return }
     tell(object.key, pod.uid, HollowStatus.pod(pod, at: fleet.scheduler.wall))
@@ -184,8 +199,6 @@ import Wire
 
   /// Queues a status; it leaves with `status.push`.
   func tell(_ key: String, _ uid: String, _ fields: Value) {
-    add(LanePayload.status(key: key, uid: uid, fields: fields).encode())
+    status.add(LanePayload.status(key: key, uid: uid, fields: fields).encode(), about: key, due: fleet.now)
   }
-
-  private func add(_ payload: Bytes) { status.add(payload, due: fleet.now) }
 }

@@ -10,12 +10,10 @@ struct UpstreamPlan: Sendable {
   /// Of all nodes of the fleet together, a second.
   var statuses = 0.0
   var readings = 0.0
-  var namespace = "bench"
 
   var value: Value {
     [
       "duration": .int(duration.nanosecondCount), "statuses": .double(statuses), "readings": .double(readings),
-      "namespace": .string(namespace),
     ]
   }
   init() {}
@@ -23,14 +21,18 @@ struct UpstreamPlan: Sendable {
     duration = .nanoseconds(value["duration"].int ?? 0)
     statuses = value["statuses"].double ?? 0
     readings = value["readings"].double ?? 0
-    namespace = value["namespace"].string ?? "bench"
   }
 }
 
-/// Makes entries for the lanes of a fleet's nodes at a rate, each due at its own time. A node whose lane waits for the
-/// cloud gets no more than `maxWaiting`; what it could not take is counted, not forgotten.
+/// Makes statuses and readings for the lanes of a fleet's nodes at a rate. A status is due at its own time, a batch of
+/// readings with its last one: an edgecore lets them wait `gather` for others that can travel with them. A node whose
+/// lane waits for the cloud gets no more than `maxWaiting`; what it could not take is counted, not forgotten.
 @LoopActor final class UpstreamLoad {
   static let maxWaiting = 8_192
+  /// As an edgecore at `default` does.
+  static let gather = Duration.seconds(1)
+  /// Readings of one batch at most: what edgecore's forwarder pulls at once.
+  static let maxBatch = 2_000
   static let tickLength = Duration.milliseconds(10)
 
   private let nodes: [HollowNode]
@@ -73,8 +75,8 @@ struct UpstreamPlan: Sendable {
     let elapsed = Double(now - started) / 1e9
     let over = elapsed >= plan.duration.seconds
     let time = min(elapsed, plan.duration.seconds)
-    make(Int(time * plan.statuses) - madeStatuses - heldStatuses, now, isStatus: true)
-    make(Int(time * plan.readings) - madeReadings - heldReadings, now, isStatus: false)
+    makeStatuses(Int(time * plan.statuses) - madeStatuses - heldStatuses, now)
+    makeReadings(Int(time * plan.readings) - madeReadings - heldReadings, now, isLast: over)
     if over {
       done?.resume()
       done = nil
@@ -83,41 +85,45 @@ struct UpstreamPlan: Sendable {
     fleet.scheduler.schedule(after: Self.tickLength) { self.tick() }
   }
 
-  /// Spreads `count` entries over the nodes, each node's share in one piece.
-  private func make(_ count: Int, _ now: UInt64, isStatus: Bool) {
+  /// The nodes in turn, so that their batches spread over the time.
+  private func next() -> HollowNode {
+    turn += 1
+    return nodes[turn % nodes.count]
+  }
+
+  private func makeStatuses(_ count: Int, _ now: UInt64) {
     guard count > 0, !nodes.isEmpty else { return }
-    // Few nodes a turn, with several entries each: a batch is worth more than its entries alone.
-    let share = isStatus ? 1 : max(1, min(512, count / max(1, nodes.count / 20)))
-    var left = count
-    while left > 0 {
-      let node = nodes[turn % nodes.count]
-      turn += 1
-      let piece = min(share, left)
-      left -= piece
-      let lane = isStatus ? node.status : node.readings
-      guard lane.waiting + piece <= Self.maxWaiting else {
-        if isStatus { heldStatuses += piece } else { heldReadings += piece }
+    for _ in 0..<count {
+      let node = next()
+      guard node.status.waiting < Self.maxWaiting else {
+        heldStatuses += 1
         continue
       }
-      for _ in 0..<piece { isStatus ? addStatus(node, now) : addReading(node, now) }
-      lane.push()
-      if isStatus { madeStatuses += piece } else { madeReadings += piece }
+      node.tell(
+        "nodes//\(node.name)", node.uid,
+        ["conditions": [["type": "Ready", "message": .string("heard \(madeStatuses) at \(now)")]]])
+      node.status.push()
+      madeStatuses += 1
     }
   }
 
-  private func addStatus(_ node: HollowNode, _ now: UInt64) {
-    node.tell(
-      "nodes//\(node.name)", node.uid,
-      ["conditions": [["type": "Ready", "message": .string("heard \(madeStatuses) at \(now)")]]])
-  }
-
-  private func addReading(_ node: HollowNode, _ now: UInt64) {
-    let number = node.readings.nextNumber
-    let reading = Reading(
-      number: number, device: "\(plan.namespace)/\(node.name)", property: "temperature", type: "FLOAT",
-      value: "\(20 + Double(number % 100) / 10)", quality: "Good",
-      time: fleet.scheduler.wall.milliseconds)
-    node.readings.add(CBOR.encode(reading.encoded), due: now)
+  /// Whole batches, each what one node's share is in `gather`; the rest is left for the next time.
+  private func makeReadings(_ count: Int, _ now: UInt64, isLast: Bool) {
+    guard count > 0, !nodes.isEmpty else { return }
+    let share = Int(plan.readings * Self.gather.seconds) / nodes.count
+    let piece = max(1, min(Self.maxBatch, share))
+    var left = count
+    while left >= piece || isLast && left > 0 {
+      let node = next()
+      let size = min(piece, left)
+      left -= size
+      if node.readings.waiting + size <= Self.maxWaiting {
+        node.readings.make(size, wall: fleet.scheduler.wall.milliseconds, due: now)
+        madeReadings += size
+      } else {
+        heldReadings += size
+      }
+    }
   }
 }
 

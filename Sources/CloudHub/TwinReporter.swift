@@ -10,6 +10,8 @@ import Sync
   static let interval = Duration.seconds(1)
   /// Devices with values that wait to be written.
   static let maxWaiting = 100_000
+  /// Devices that are written together: one commit serves them all.
+  static let together = 100
   static let resource = "devices.devices.kubeedge.io"
 
   private let api: any API
@@ -40,24 +42,58 @@ import Sync
   private func flush() async {
     let due = waiting
     waiting = [:]
-    for (device, values) in due.sorted(by: { $0.key < $1.key }) { await write(device, values) }
+    let devices = due.sorted { $0.key < $1.key }
+    for start in stride(from: 0, to: devices.count, by: Self.together) {
+      await write(devices[start..<min(start + Self.together, devices.count)])
+    }
     timer = nil
     if !waiting.isEmpty { took([]) }
   }
 
-  private func write(_ device: String, _ values: [String: Reading]) async {
+  private func write(_ devices: ArraySlice<(key: String, value: [String: Reading])>) async {
+    var (items, written): ([BatchItem], [(key: String, value: [String: Reading])]) = ([], [])
+    for device in devices {
+      guard let item = await patch(device.key, device.value) else { continue }
+      items.append(item)
+      written.append(device)
+    }
+    guard !items.isEmpty else { return }
+    do throws(APIError) {
+      for (device, result) in zip(written, try await api.batch(items, caller: caller)) {
+        guard case .failure(let error) = result else { continue }
+        if error.reason == .conflict {
+          // Somebody else wrote it meanwhile; what came since is newer.
+          waiting[device.key] = device.value.merging(waiting[device.key] ?? [:]) { $1 }
+        } else {
+          failed(device.key, error)
+        }
+      }
+    } catch {
+      failed("\(written.count) devices", error)
+    }
+  }
+
+  /// The write that brings a device's twins up to date; nil if it is not there.
+  private func patch(_ device: String, _ values: [String: Reading]) async -> BatchItem? {
     let parts = device.split(separator: "/", maxSplits: 1).map(String.init)
-    guard parts.count == 2 else { return }
+    guard parts.count == 2 else { return nil }
     let reference = ObjectReference(resource: Self.resource, namespace: parts[0], name: parts[1])
     do throws(APIError) {
       let object = try await api.get(reference, caller: caller)
-      guard let device = try? object.decoded() else { return }
-      let twins = Self.merge(device.status["twins"], values)
-      _ = try await api.patch(
-        reference, type: .merge, patch: ["status": ["twins": twins]], subresource: "status", caller: caller)
+      guard let decoded = try? object.decoded() else { return nil }
+      let twins = Self.merge(decoded.status["twins"], values)
+      return .patch(
+        reference, type: .merge,
+        patch: ["metadata": ["resourceVersion": .string("\(object.revision)")], "status": ["twins": twins]],
+        subresource: "status")
     } catch {
-      if error.reason != .notFound { logger.debug("twins of device \(device) are not updated: \(error)") }
+      failed(device, error)
+      return nil
     }
+  }
+
+  private func failed(_ device: String, _ error: APIError) {
+    if error.reason != .notFound { logger.debug("twins of device \(device) are not updated: \(error)") }
   }
 
   /// KubeEdge's twins with new reported values; those of other properties stay.

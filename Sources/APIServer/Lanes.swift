@@ -8,18 +8,55 @@ extension APIServer: LaneWriter {
     _ intents: [LaneIntent], cursor: (key: String, value: Bytes), caller: Caller
   ) async throws(APIError) -> [APIError?] {
     var results: [APIError?] = []
-    var start = 0
+    var (start, isMoved) = (0, false)
     while start < intents.count {
       let group = nextGroup(intents, from: start)
-      results += try await apply(Array(intents[start..<start + group]), caller)
+      let isLast = start + group == intents.count
+      if isLast, group == 1 {
+        // Most batches: the effect and the cursor are one change, one way through the log.
+        let (result, moved) = try await apply(intents[start], movingCursor: cursor, caller)
+        results.append(result)
+        isMoved = moved
+      } else {
+        results += try await apply(Array(intents[start..<start + group]), caller)
+      }
       start += group
     }
+    if isMoved { return results }
     // Only now: an effect that was not stored must never be behind the cursor.
     let change = Change(
       key: "\(Node.resource)//\(caller.node ?? "")", guarding: .any, operation: .privatesOnly,
       privates: [(cursor.key, cursor.value)])
     if case .failed(let error)? = await append([change]).first { throw Failures.from(error) }
     return results
+  }
+
+  /// Applies one intent with the cursor that stands behind it. `moved` is false where there was nothing to change: the
+  /// cursor is then still where it was.
+  private func apply(
+    _ intent: LaneIntent, movingCursor cursor: (key: String, value: Bytes), _ caller: Caller
+  ) async throws(APIError) -> (result: APIError?, moved: Bool) {
+    for _ in 0...limits.conflictRetries {
+      var change: Change
+      do throws(APIError) {
+        guard let write = try prepare(intent, caller) else { return (nil, false) }
+        change = write.change
+      } catch {
+        return (error, false)
+      }
+      change.privates.append((cursor.key, cursor.value))
+      switch await append([change]).first {
+      case .applied: return (nil, true)
+      case .failed(let error) where error.code == .invalidArgument: return (Failures.from(error), false)
+      case .failed(let error): throw Failures.from(error)
+      case .conflict, nil: continue
+      }
+    }
+    throw Self.overtaken
+  }
+
+  private static var overtaken: APIError {
+    APIError(.serviceUnavailable, "others write the same objects all the time: send the batch again")
   }
 
   /// Intents about different objects go as one group; two about one object must see each other.
@@ -65,9 +102,7 @@ extension APIServer: LaneWriter {
         }
       }
     }
-    if !pending.isEmpty {
-      throw APIError(.serviceUnavailable, "others write the same objects all the time: send the batch again")
-    }
+    if !pending.isEmpty { throw Self.overtaken }
     return results
   }
 
@@ -77,8 +112,13 @@ extension APIServer: LaneWriter {
     case .status(let reference, let uid, let fields):
       let kind = try kind(reference.resource)
       try check(reference, kind)
-      guard let stored = try stored(reference.key), try stored.decodedMeta().uid == uid else { return nil }
-      try authorize(try request(.patch, reference, "status", stored: stored), caller)
+      guard let stored = try stored(reference.key) else { return nil }
+      let meta = try stored.decodedMeta()
+      guard meta.uid == uid else { return nil }
+      var asked = AccessRequest(.patch, reference, subresource: "status")
+      asked.placedOn = meta.node
+      try authorize(asked, caller)
+      if kind.hasStatus, !meta.isBeingDeleted { return try prepareStatus(reference, kind, stored, meta, fields) }
       let old = try stored.decoded()
       var wanted = old
       wanted.metadata.remove("resourceVersion")

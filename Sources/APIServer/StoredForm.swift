@@ -28,6 +28,27 @@ struct StoredForm {
     self.status = kind.hasStatus && !status.isNull ? CBOR.encode(status) : nil
   }
 
+  /// A stored object with another status. Its body stays as it is, unseen, and of its metadata only those selectable
+  /// fields change that are read from the status, as their names say.
+  init(_ stored: StoredObject, meta old: ObjectMeta, status: Value, kind: Kind) {
+    body = stored.body
+    seal = stored.sealed
+    self.status = status.isNull ? nil : CBOR.encode(status)
+    var fields = old.fields
+    let object = Object(["status": status])
+    for (name, read) in kind.selectableFields where name.hasPrefix("status.") {
+      let value = read(object)
+      fields[name] = value.isEmpty ? nil : value
+    }
+    if fields == old.fields {
+      meta = stored.meta
+    } else {
+      var new = old
+      new.fields = fields
+      meta = new.encoded
+    }
+  }
+
   var size: Int { body.count + (status?.count ?? 0) }
 }
 
@@ -41,6 +62,14 @@ extension StoredObject {
       return Object(value)
     } catch {
       throw APIError(.internalError, "a stored object does not decode: \(error)")
+    }
+  }
+
+  /// The status alone; null if there is none.
+  func decodedStatus() throws(APIError) -> Value {
+    guard let status else { return .null }
+    do throws(SkerryError) { return try CBOR.decode(status) } catch {
+      throw APIError(.internalError, "a stored object's status does not decode: \(error)")
     }
   }
 

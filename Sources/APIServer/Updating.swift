@@ -99,6 +99,24 @@ extension APIServer {
       reference, kind, stored, new, body: isStatus ? stored.body : nil, isRetriable: revision.isEmpty)
   }
 
+  /// What a node says of an object's status, merged into it: the object's body, which stays as it is, is not decoded.
+  /// Not for what is being deleted: there a write may be the last.
+  func prepareStatus(
+    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ meta: ObjectMeta, _ fields: Value
+  ) throws(APIError) -> PreparedWrite {
+    let status = StatusIntent.merge(fields, into: try stored.decodedStatus()).withoutNulls()
+    if status.isDeeper(than: limits.objectDepth - 1) { throw tooDeep }
+    if let mismatch = kind.shape["status"]?.mismatch(status, at: "status") { throw Failures.wrongType(kind, mismatch) }
+    let form = StoredForm(stored, meta: meta, status: status, kind: kind)
+    try check(form, kind, reference.name)
+    return PreparedWrite(
+      kind: kind, reference: reference,
+      change: Change(
+        key: reference.key, guarding: .revision(stored.revision),
+        operation: .put(body: form.body, status: form.status, meta: form.meta), seal: form.seal),
+      body: form.body, status: form.status, isRetriable: true, isCreation: false)
+  }
+
   private func checkIdentity(
     _ wanted: Object, _ old: Object, _ reference: ObjectReference, _ kind: Kind
   ) throws(APIError) {

@@ -183,9 +183,7 @@ extension APIServer {
 
   /// Refuses what is not an object of this kind; answers it without nulls and with apiVersion and kind filled in.
   func admit(_ value: Value, _ kind: Kind) throws(APIError) -> Object {
-    if value.isDeeper(than: limits.objectDepth) {
-      throw APIError(.badRequest, "the object is nested deeper than \(limits.objectDepth) levels")
-    }
+    if value.isDeeper(than: limits.objectDepth) { throw tooDeep }
     if let mismatch = kind.mismatch(value) { throw Failures.wrongType(kind, mismatch) }
     var object = Object(value.withoutNulls())
     for (field, given, expected) in [
@@ -205,9 +203,15 @@ extension APIServer {
 
   func encode(_ object: Object, _ kind: Kind, body: Bytes? = nil) throws(APIError) -> StoredForm {
     let form = StoredForm(object, kind: kind, body: body)
-    guard form.size <= limits.objectBytes else {
-      throw Failures.tooLarge(kind, object.name, form.size, limits.objectBytes)
-    }
+    try check(form, kind, object.name)
     return form
+  }
+
+  func check(_ form: StoredForm, _ kind: Kind, _ name: String) throws(APIError) {
+    if form.size > limits.objectBytes { throw Failures.tooLarge(kind, name, form.size, limits.objectBytes) }
+  }
+
+  var tooDeep: APIError {
+    APIError(.badRequest, "the object is nested deeper than \(limits.objectDepth) levels")
   }
 }

@@ -145,7 +145,7 @@ let floor7: [Target] = [
   main("FuzzSession", ["Base", "Wire"]),
 ]
 let testTargets: [Target] = [
-  tests("CloudHub", ["Base", "Wire", "EventLoop", "API", "Sync", "ObjectLog", logging]),
+  tests("CloudHub", ["Base", "Wire", "EventLoop", "API", "Store", "Sync", "ObjectLog", logging]),
   .testTarget(name: "HouseTests", swiftSettings: flags),
   .testTarget(
     name: "EdgeSyncTests",

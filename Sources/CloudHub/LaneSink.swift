@@ -172,7 +172,7 @@ import Wire
       case .apply:
         try await effect.apply(batch, node: node, lane: lane)
         cursors[batch.incarnation] = batch.through
-        applied.add(UInt64(batch.entries.count + batch.readings.count))
+        applied.add(UInt64(batch.entries.count + (batch.packed?.count ?? 0)))
         if streams[ObjectIdentifier(pipe)]?.isTold?(batch.incarnation, batch.through) != true {
           answer(batch.through, refused: false)
         }

@@ -1,6 +1,7 @@
 import Base
 import Glibc
 import Store
+import Sync
 
 /// Backups of the readings, beside those of the objects: taken also while the daemon runs, put back while it does not.
 ///
@@ -9,6 +10,8 @@ import Store
 package enum ReadingsArchive {
   /// How far the numbers go up at a restore, so that none is given twice: a client that pages by number misses nothing.
   package static let jump: Int64 = 1_000_000_000
+  /// What is in the file, and how older ones become newer ones.
+  package static var schema: Schema { ReadingsStore.schema }
 
   /// Copies the readings at `path` to the new file `backup`; answers how many there are.
   package static func backup(from path: String, to backup: String) throws(SkerryError) -> Int64 {
@@ -20,7 +23,7 @@ package enum ReadingsArchive {
     }
     let made = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
     try made.checkStructure(full: true)
-    return try made.int("SELECT count(*) FROM readings")
+    return try count(made)
   }
 
   /// Reads everything once and checks its structure; answers how many readings there are.
@@ -28,7 +31,7 @@ package enum ReadingsArchive {
     let database = try Database.reader(path: path)
     try StoreFile.verify(database, ReadingsStore.schema)
     try database.checkStructure(full: true)
-    return try database.int("SELECT count(*) FROM readings")
+    return try count(database)
   }
 
   /// Puts a backup in place, checked in full first; the daemon must not run. What was there is kept as
@@ -39,6 +42,7 @@ package enum ReadingsArchive {
     let source = try Database(path: backup, options: Database.Options(access: .readOnly, writeAheadLog: false))
     try StoreFile.verify(source, ReadingsStore.schema)
     try source.checkStructure(full: true)
+    _ = try self.count(source)
     let staged = try Backup.stage(source, for: path)
     let database = try Database(path: staged, options: Database.Options(access: .readWrite, writeAheadLog: false))
     let newest = max(replacedNumber(path), try number(database))
@@ -47,15 +51,38 @@ package enum ReadingsArchive {
         "INSERT OR IGNORE INTO sqlite_sequence (name, seq) SELECT 'readings', 0 WHERE NOT EXISTS "
           + "(SELECT 1 FROM sqlite_sequence WHERE name = 'readings')")
       try database.execute("UPDATE sqlite_sequence SET seq = \(newest + jump) WHERE name = 'readings'")
+      if try hasBlocks(database) { try database.execute("UPDATE total SET last = \(newest + jump)") }
       try database.execute("UPDATE store SET clean = 1")
     }
-    let count = try database.int("SELECT count(*) FROM readings")
+    let count = try count(database)
     try Backup.putInPlace(staged, as: path)
     return count
   }
 
+  /// Whether the file is of the schema that keeps readings in blocks; older ones are brought forward by the daemon.
+  private static func hasBlocks(_ database: Database) throws(SkerryError) -> Bool {
+    try database.int("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'blocks'") == 1
+  }
+
+  /// How many readings there are. Every block is unpacked: what cannot be read is found here.
+  private static func count(_ database: Database) throws(SkerryError) -> Int64 {
+    var count = try database.int("SELECT count(*) FROM readings")
+    guard try hasBlocks(database) else { return count }
+    let blocks = try database.prepare("SELECT first, count, data FROM blocks ORDER BY first")
+    while try blocks.step() {
+      guard let columns = try? ReadingBlock.columns(blocks.bytes(2)), columns.count == Int(blocks.int(1)) else {
+        throw SkerryError(
+          .corrupt,
+          "\(database.path) is damaged (the block of readings from number \(blocks.int(0)) on): use another copy")
+      }
+      count += Int64(columns.count)
+    }
+    return count
+  }
+
   private static func number(_ database: Database) throws(SkerryError) -> Int64 {
-    try database.int("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'readings'")
+    guard try !hasBlocks(database) else { return try database.int("SELECT last FROM total") }
+    return try database.int("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'readings'")
   }
 
   private static func replacedNumber(_ path: String) -> Int64 {

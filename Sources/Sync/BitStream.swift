@@ -65,35 +65,64 @@ package struct BitWriter: Sendable {
 /// Reads what `BitWriter` wrote. Every read is checked: bytes from outside end in an error, not in a trap.
 package struct BitReader: Sendable {
   private let input: Bytes
-  private var position = 0
+  /// The next byte of `input` to take.
+  private var next = 0
+  /// Bits that were taken and not read, from the most significant; zeros behind them.
+  private var window: UInt64 = 0
+  private var held = 0
 
   package init(_ input: Bytes) { self.input = input }
 
   static func corrupt(_ what: String) -> SkerryError { SkerryError(.protocolViolation, "packed readings: \(what)") }
 
-  package var bitsLeft: Int { input.count * 8 - position }
+  package var bitsLeft: Int { held + (input.count - next) * 8 }
+
+  /// Fills the window: with 57 bits at least, as long as there are so many.
+  private mutating func fill() {
+    while held <= 56, next < input.count {
+      window |= UInt64(input[next]) &<< UInt64(56 - held)
+      held += 8
+      next += 1
+    }
+  }
+
+  /// The next bits, 1 to 57 that the window is known to hold.
+  private mutating func take(_ count: Int) -> UInt64 {
+    let value = window &>> UInt64(64 - count)
+    window &<<= UInt64(count)
+    held -= count
+    return value
+  }
 
   package mutating func bits(_ count: Int) throws(SkerryError) -> UInt64 {
-    guard count <= bitsLeft else { throw Self.corrupt("the end comes too soon") }
-    var value: UInt64 = 0
-    var left = count
-    while left > 0 {
-      let offset = position & 7
-      let take = min(8 - offset, left)
-      let byte = UInt64(input[position >> 3])
-      let piece = byte >> UInt64(8 - offset - take) & (1 << UInt64(take) - 1)
-      value = value << UInt64(take) | piece
-      position += take
-      left -= take
+    guard count > 0 else { return 0 }
+    if count > 32 {
+      let high = try bits(count - 32)
+      return high << 32 | (try bits(32))
     }
-    return value
+    if held < count { fill() }
+    guard held >= count else { throw Self.corrupt("the end comes too soon") }
+    return take(count)
   }
 
   package mutating func flag() throws(SkerryError) -> Bool { try bits(1) == 1 }
 
   package mutating func number(order k: Int) throws(SkerryError) -> UInt64 {
     var width = 0
-    while width < 64, try bits(1) == 1 { width += 1 }
+    while true {
+      fill()
+      let ones = min((~window).leadingZeroBitCount, held, 64 - width)
+      width += ones
+      window = ones < 64 ? window &<< UInt64(ones) : 0
+      held -= ones
+      if width == 64 { break }
+      if held > 0 {
+        // The zero behind the ones.
+        _ = take(1)
+        break
+      }
+      guard next < input.count else { throw Self.corrupt("the end comes too soon") }
+    }
     guard width + k <= 64 else { throw Self.corrupt("a number of more than 64 bits") }
     var high: UInt64 = 0
     if width > 0 { high = try bits(width - 1) | (1 << UInt64(width - 1)) }

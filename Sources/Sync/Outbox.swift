@@ -39,20 +39,23 @@ package struct LaneBatch: Sendable, Hashable {
   package var through: UInt64
   package var entries: [LaneEntry]
   /// Of the readings lane, where they travel packed: an entry each.
-  package var readings: [Reading]
+  package var packed: ReadingBatch?
   /// No entry of this incarnation will follow: the sink may close its cursor.
   package var closes: Bool
   package init(
-    incarnation: Incarnation, after: UInt64, through: UInt64, entries: [LaneEntry] = [], readings: [Reading] = [],
-    closes: Bool = false
+    incarnation: Incarnation, after: UInt64, through: UInt64, entries: [LaneEntry] = [],
+    packed: ReadingBatch? = nil, closes: Bool = false
   ) {
-    self.readings = readings
+    self.packed = packed
     self.incarnation = incarnation
     self.after = after
     self.through = through
     self.entries = entries
     self.closes = closes
   }
+
+  /// The readings that travelled packed, one by one.
+  package var readings: [Reading] { packed?.list(after: after) ?? [] }
 
   /// The one entry behind `after` and nothing else: said in fewer bytes.
   var isOne: Bool {

@@ -82,30 +82,27 @@ package struct SeriesTable: Sendable {
 
   package init() {}
 
-  /// The batch with its readings.
+  /// The batch with its readings, by column: none has an object of its own.
   package mutating func unpack(_ packed: PackedReadings) throws(SkerryError) -> LaneBatch {
     for name in packed.names { names[name.series] = name }
     guard names.count <= Self.maxSeries else {
       throw SkerryError(.limitExceeded, "more than \(Self.maxSeries) series on one stream")
     }
-    let rows = try ReadingBlock.decode(packed.block)
     guard packed.after <= UInt64.max - UInt64(ReadingBlock.maxRows) else {
       throw SkerryError(.protocolViolation, "readings after \(packed.after)")
     }
-    var readings: [Reading] = []
-    readings.reserveCapacity(rows.count)
-    for (index, row) in rows.enumerated() {
-      guard let name = names[row.series] else {
-        throw SkerryError(.protocolViolation, "readings of series \(row.series), which was not named")
+    let columns = try ReadingBlock.columns(packed.block)
+    var used: [SeriesName] = []
+    used.reserveCapacity(columns.series.count)
+    for series in columns.series {
+      guard let name = names[series] else {
+        throw SkerryError(.protocolViolation, "readings of series \(series), which was not named")
       }
-      readings.append(
-        Reading(
-          number: packed.after + 1 + UInt64(index), device: name.device, property: name.property, type: name.type,
-          value: row.value.readingText, quality: row.fault.isEmpty ? "Good" : row.fault, time: row.time))
+      used.append(name)
     }
     return LaneBatch(
-      incarnation: packed.incarnation, after: packed.after, through: packed.after + UInt64(rows.count),
-      readings: readings)
+      incarnation: packed.incarnation, after: packed.after, through: packed.after + UInt64(columns.count),
+      packed: ReadingBatch(block: packed.block, columns: columns, names: used))
   }
 }
 

@@ -70,7 +70,10 @@ package enum ReadingBlock {
   }
 
   /// Unpacks a block; throws on everything that is none.
-  package static func decode(_ bytes: Bytes) throws(SkerryError) -> [BlockRow] {
+  package static func decode(_ bytes: Bytes) throws(SkerryError) -> [BlockRow] { try columns(bytes).rows }
+
+  /// Unpacks a block by column; throws on everything that is none.
+  package static func columns(_ bytes: Bytes) throws(SkerryError) -> BlockColumns {
     guard bytes.count <= maxBytes else {
       throw BitReader.corrupt("\(bytes.count) bytes; at most \(maxBytes) are taken")
     }
@@ -79,7 +82,7 @@ package enum ReadingBlock {
     let count = try reader.count(order: 8, limit: maxRows, "rows")
     guard count > 0 else {
       try reader.finish()
-      return []
+      return BlockColumns()
     }
     let order = try RowOrder(decoding: &reader, count: count)
     var counts = [Int](repeating: 0, count: order.ids.count)
@@ -87,18 +90,12 @@ package enum ReadingBlock {
     let times = try decodeTimes(order, counts, &reader)
     let faults = try decodeFaults(count, &reader)
     var state = ValueState()
-    var values: [[Value]] = []
+    var values: [ValueRuns] = []
+    values.reserveCapacity(counts.count)
     for count in counts { values.append(try ValueColumn.decode(count, &state, from: &reader)) }
     try reader.finish()
-    var next = [Int](repeating: 0, count: counts.count)
-    var rows: [BlockRow] = []
-    rows.reserveCapacity(count)
-    for (index, local) in order.locals.enumerated() {
-      let value = values[local][next[local]]
-      rows.append(BlockRow(series: order.ids[local], time: times[index], value: value, fault: faults[index]))
-      next[local] += 1
-    }
-    return rows
+    return BlockColumns(
+      series: order.ids, places: order.locals, counts: counts, times: times, faults: faults, values: values)
   }
 
   /// How many rows a block has, without looking at them.
@@ -181,8 +178,9 @@ package enum ReadingBlock {
     }
   }
 
+  /// Empty where nothing is wrong with any row.
   private static func decodeFaults(_ count: Int, _ reader: inout BitReader) throws(SkerryError) -> [String] {
-    guard try reader.flag() else { return [String](repeating: "", count: count) }
+    guard try reader.flag() else { return [] }
     var faults: [String] = []
     var words: [String] = []
     var texts = 0

@@ -62,6 +62,7 @@ struct RowOrder {
       return
     }
     var expected = Expectation(count: ids.count)
+    locals.reserveCapacity(count)
     while locals.count < count {
       let hits = try reader.count(order: 4, limit: count - locals.count, "rows in order")
       for _ in 0..<hits {
@@ -78,23 +79,25 @@ struct RowOrder {
 
   /// What is expected next.
   private struct Expectation {
-    private var after: [Int?]
+    /// What came behind each series the last time; below 0: nothing yet.
+    private var after: [Int]
     private var fresh = 0
-    private var last: Int?
+    private var last = -1
     private let count: Int
 
     init(count: Int) {
       self.count = count
-      after = [Int?](repeating: nil, count: count)
+      after = [Int](repeating: -1, count: count)
     }
 
     var next: Int? {
-      if let last, let known = after[last] { return known }
-      return fresh < count ? fresh : last.map { _ in 0 }
+      if last >= 0, after[last] >= 0 { return after[last] }
+      if fresh < count { return fresh }
+      return last >= 0 ? 0 : nil
     }
 
     mutating func was(_ local: Int) {
-      if let last { after[last] = local }
+      if last >= 0 { after[last] = local }
       last = local
       fresh = max(fresh, local + 1)
     }
@@ -158,11 +161,11 @@ enum ValueColumn {
 
   static func decode(
     _ count: Int, _ state: inout ValueState, from reader: inout BitReader
-  ) throws(SkerryError) -> [Value] {
-    var kinds: [(kind: ReadingBlock.Kind, length: Int)] = []
+  ) throws(SkerryError) -> ValueRuns {
+    var kinds: [ValueRuns.Run] = []
     if try reader.flag() {
       guard let kind = state.kind else { throw BitReader.corrupt("the first column has no column before it") }
-      kinds = [(kind, count)]
+      kinds = [ValueRuns.Run(kind: kind, length: count)]
     } else {
       var left = count
       while left > 0 {
@@ -170,7 +173,7 @@ enum ValueColumn {
           throw BitReader.corrupt("an unknown kind of value")
         }
         let length = try reader.count(order: 4, limit: left - 1, "values of a run") + 1
-        kinds.append((kind, length))
+        kinds.append(ValueRuns.Run(kind: kind, length: length))
         left -= length
       }
     }
@@ -180,27 +183,7 @@ enum ValueColumn {
     let ints = try NumberColumn.decode(total(.int), previous: &state.ints, from: &reader)
     let floats = try FloatColumn.decode(total(.double), form: &state.form, shape: &state.floats, from: &reader)
     let texts = try texts(total(.text), &state, &reader)
-    return assemble(kinds, bools, ints, floats, texts)
-  }
-
-  private static func assemble(
-    _ kinds: [(kind: ReadingBlock.Kind, length: Int)], _ bools: [Bool], _ ints: [Int64], _ floats: [Double],
-    _ texts: [String]
-  ) -> [Value] {
-    var (bool, int, float, text) = (bools[...], ints[...], floats[...], texts[...])
-    var values: [Value] = []
-    for (kind, length) in kinds {
-      for _ in 0..<length {
-        switch kind {
-        case .null: values.append(.null)
-        case .bool: values.append(.bool(bool.removeFirst()))
-        case .int: values.append(.int(int.removeFirst()))
-        case .double: values.append(.double(float.removeFirst()))
-        case .text: values.append(.string(text.removeFirst()))
-        }
-      }
-    }
-    return values
+    return ValueRuns(runs: kinds, bools: bools, ints: ints, floats: floats, texts: texts)
   }
 
   private static func bools(_ count: Int, _ reader: inout BitReader) throws(SkerryError) -> [Bool] {

@@ -55,6 +55,11 @@ extension Defect {
   }
 }
 
+/// Readings as a batch carries them.
+private func packed(_ readings: [Reading]) throws(SkerryError) -> ReadingBatch? {
+  readings.isEmpty ? nil : try ReadingBatch(readings)
+}
+
 @LoopActor private final class ForgetfulEffect: ForwardingEffect {
   override func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 { 0 }
 }
@@ -64,7 +69,7 @@ extension Defect {
   override func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
     var spoiled = batch
     spoiled.entries = batch.entries.flatMap(doubled)
-    spoiled.readings = batch.readings.flatMap(doubled)
+    spoiled.packed = try packed(batch.readings.flatMap(doubled))
     try await inner.apply(spoiled, node: node, lane: lane)
   }
   private func doubled<Item>(_ item: Item) -> [Item] {
@@ -78,7 +83,7 @@ extension Defect {
   override func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
     var spoiled = batch
     spoiled.entries = batch.entries.filter { _ in isKept(lane) }
-    spoiled.readings = batch.readings.filter { _ in isKept(lane) }
+    spoiled.packed = try packed(batch.readings.filter { _ in isKept(lane) })
     try await inner.apply(spoiled, node: node, lane: lane)
   }
   private func isKept(_ lane: Lane) -> Bool {

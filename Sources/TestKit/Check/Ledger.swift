@@ -88,7 +88,7 @@ import Sync
     begun[sent] = moment
     let key = LaneKey(node: node, lane: lane, incarnation: batch.incarnation)
     let cursor = cursors[key] ?? 0
-    readingsApplied += UInt64(batch.readings.count)
+    readingsApplied += UInt64(batch.packed?.count ?? 0)
     judge.check(
       .effectExactlyOnce, batch.after >= cursor,
       "lane \(lane.rawValue) of \(node): entries after \(batch.after) took effect again, \(cursor) had been reached")

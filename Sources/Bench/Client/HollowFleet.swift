@@ -69,6 +69,13 @@ struct FleetPlan: Sendable {
   func nodeName(_ index: Int) -> String { "\(namePrefix)-\(index)" }
 }
 
+/// Somebody who waits for what is delivered. A struct: a closure in a tuple gets one more wrapper each time that it goes
+/// from one array to another, and this one does so at every delivery.
+private struct Waiter {
+  let isOver: @LoopActor () -> Bool
+  let continuation: CheckedContinuation<Void, Never>
+}
+
 /// The hollow peers of one process: how they connect, what they all count, and who waits for it.
 @LoopActor final class HollowFleet {
   let plan: FleetPlan
@@ -88,7 +95,7 @@ struct FleetPlan: Sendable {
   private(set) var readyCount = 0
   /// Peers whose watch stands, or whose slice has reached its first position.
   private(set) var standing = 0
-  private var waiters: [(@LoopActor () -> Bool, CheckedContinuation<Void, Never>)] = []
+  private var waiters: [Waiter] = []
   private var pingTimer: TimerID?
   private var pingTurn = 0
   private var closing = false
@@ -233,9 +240,9 @@ struct FleetPlan: Sendable {
 
   func wake() {
     guard !waiters.isEmpty else { return }
-    var kept: [(@LoopActor () -> Bool, CheckedContinuation<Void, Never>)] = []
-    for (condition, continuation) in waiters {
-      if condition() { continuation.resume() } else { kept.append((condition, continuation)) }
+    var kept: [Waiter] = []
+    for waiter in waiters {
+      if waiter.isOver() { waiter.continuation.resume() } else { kept.append(waiter) }
     }
     waiters = kept
   }
@@ -250,7 +257,7 @@ struct FleetPlan: Sendable {
       self.wake()
     }
     defer { scheduler.cancel(timer) }
-    await withCheckedContinuation { waiters.append(({ expired || condition() }, $0)) }
+    await withCheckedContinuation { waiters.append(Waiter(isOver: { expired || condition() }, continuation: $0)) }
     return condition()
   }
 

@@ -12,6 +12,22 @@ extension APIObject {
     return Object(value)
   }
 
+  /// The object with only some members of its status, and without `metadata.resourceVersion`: the rest of the status is
+  /// stepped over. For who follows many objects and looks at little of them.
+  package func decoded(status members: [String]) throws(SkerryError) -> Object {
+    var value = try CBOR.decode(body)
+    guard let status else { return Object(value) }
+    var reader = CBORReader(status)
+    var kept = Value.Fields()
+    for _ in 0..<(try reader.map()) {
+      let key = try reader.text()
+      if members.contains(key) { kept[key] = try reader.value() } else { try reader.skip() }
+    }
+    try reader.finish()
+    value["status"] = .object(kept)
+    return Object(value)
+  }
+
   /// `metadata` alone, without decoding the rest; for those who watch many kinds and need owners and finalizers only.
   package func decodedMetadata() throws(SkerryError) -> Value {
     guard let bytes = try CBOR.member("metadata", of: body) else { return [:] }

@@ -29,14 +29,15 @@ struct StoredForm {
   }
 
   /// A stored object with another status. Its body stays as it is, unseen, and of its metadata only those selectable
-  /// fields change that are read from the status, as their names say.
-  init(_ stored: StoredObject, meta old: ObjectMeta, status: Value, kind: Kind) {
+  /// fields change that are read from what changed of the status, as their names say.
+  init(_ stored: StoredObject, meta old: ObjectMeta, _ merge: StatusMerge, kind: Kind) {
     body = stored.body
     seal = stored.sealed
-    self.status = status.isNull ? nil : CBOR.encode(status)
+    status = merge.status
     var fields = old.fields
-    let object = Object(["status": status])
-    for (name, read) in kind.selectableFields where name.hasPrefix("status.") {
+    let object = Object(["status": merge.changed])
+    for (name, read) in kind.selectableFields
+    where merge.names.contains(where: { name == "status.\($0)" || name.hasPrefix("status.\($0).") }) {
       let value = read(object)
       fields[name] = value.isEmpty ? nil : value
     }
@@ -62,14 +63,6 @@ extension StoredObject {
       return Object(value)
     } catch {
       throw APIError(.internalError, "a stored object does not decode: \(error)")
-    }
-  }
-
-  /// The status alone; null if there is none.
-  func decodedStatus() throws(APIError) -> Value {
-    guard let status else { return .null }
-    do throws(SkerryError) { return try CBOR.decode(status) } catch {
-      throw APIError(.internalError, "a stored object's status does not decode: \(error)")
     }
   }
 

@@ -99,15 +99,21 @@ extension APIServer {
       reference, kind, stored, new, body: isStatus ? stored.body : nil, isRetriable: revision.isEmpty)
   }
 
-  /// What a node says of an object's status, merged into it: the object's body, which stays as it is, is not decoded.
+  /// What a node says of an object's status, merged into it. Only the members of the status that it speaks of are decoded
+  /// and checked: all else stays as it is.
   /// Not for what is being deleted: there a write may be the last.
   func prepareStatus(
     _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ meta: ObjectMeta, _ fields: Value
   ) throws(APIError) -> PreparedWrite {
-    let status = StatusIntent.merge(fields, into: try stored.decodedStatus()).withoutNulls()
-    if status.isDeeper(than: limits.objectDepth - 1) { throw tooDeep }
-    if let mismatch = kind.shape["status"]?.mismatch(status, at: "status") { throw Failures.wrongType(kind, mismatch) }
-    let form = StoredForm(stored, meta: meta, status: status, kind: kind)
+    let merge: StatusMerge
+    do throws(SkerryError) { merge = try StatusMerge(fields.object ?? [:], into: stored.status) } catch {
+      throw APIError(.internalError, "a stored object's status does not decode: \(error)")
+    }
+    if merge.changed.isDeeper(than: limits.objectDepth - 1) { throw tooDeep }
+    if let mismatch = kind.shape["status"]?.mismatch(merge.changed, at: "status") {
+      throw Failures.wrongType(kind, mismatch)
+    }
+    let form = StoredForm(stored, meta: meta, merge, kind: kind)
     try check(form, kind, reference.name)
     return PreparedWrite(
       kind: kind, reference: reference,

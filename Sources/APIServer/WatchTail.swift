@@ -42,7 +42,9 @@ import ObjectModel
     self.reference = reference
     self.meta = meta
     self.endsPosition = endsPosition
-    previousMeta = entry.previousMeta.flatMap { try? ObjectMeta(decoding: $0) }
+    // Most changes are of a status, and leave it as it is.
+    let isSame = entry.previousMeta == entry.object.meta
+    previousMeta = isSame ? meta : entry.previousMeta.flatMap { try? ObjectMeta(decoding: $0) }
   }
 }
 

@@ -15,7 +15,7 @@ package struct NodeState: Informed, Hashable {
   package var conditions: [Condition]
 
   package init(stored: APIObject) throws(SkerryError) {
-    self.init(try stored.decoded(), revision: stored.revision)
+    self.init(try stored.decoded(status: ["conditions"]), revision: stored.revision)
   }
 
   package init(_ object: Object, revision: UInt64) {

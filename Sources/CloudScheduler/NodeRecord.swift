@@ -20,7 +20,9 @@ package final class NodeRecord: Informed {
   /// Bytes of the images that it holds, by name.
   package let images: [String: Int64]
 
-  package convenience init(stored: APIObject) throws(SkerryError) { self.init(try stored.decoded()) }
+  package convenience init(stored: APIObject) throws(SkerryError) {
+    self.init(try stored.decoded(status: ["allocatable", "capacity", "images"]))
+  }
 
   package init(_ object: Object) {
     let node = Node(object)

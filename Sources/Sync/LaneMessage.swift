@@ -252,23 +252,49 @@ package enum LanePayload: Sendable, Hashable {
 
 /// UUIDs as 16 bytes. Only the canonical spelling, in lower case, has them: so that the text comes back as it was.
 package enum UUIDText {
-  private static let dashes: Set<Int> = [8, 13, 18, 23]
+  /// Where dashes stand behind so many bytes.
+  private static func hasDash(behind count: Int) -> Bool { count == 4 || count == 6 || count == 8 || count == 10 }
+  private static let dash = UInt8(ascii: "-")
 
   package static func bytes(_ text: String) -> Bytes? {
-    let ascii = Array(text.utf8)
-    guard ascii.count == 36, dashes.allSatisfy({ ascii[$0] == UInt8(ascii: "-") }) else { return nil }
-    let hex = String(decoding: ascii.filter { $0 != UInt8(ascii: "-") }, as: UTF8.self)
-    guard let bytes = Bytes(hex: hex), bytes.count == 16, self.text(bytes) == text else { return nil }
+    let ascii = Bytes(text.utf8)
+    guard ascii.count == 36 else { return nil }
+    var bytes: Bytes = []
+    bytes.reserveCapacity(16)
+    var at = 0
+    while bytes.count < 16 {
+      if hasDash(behind: bytes.count) {
+        guard ascii[at] == dash else { return nil }
+        at += 1
+      }
+      guard let high = digit(ascii[at]), let low = digit(ascii[at + 1]) else { return nil }
+      bytes.append(high << 4 | low)
+      at += 2
+    }
     return bytes
   }
 
   package static func text(_ bytes: Bytes) -> String? {
     guard bytes.count == 16 else { return nil }
-    var text = ""
-    for (index, character) in bytes.hex.enumerated() {
-      if [8, 12, 16, 20].contains(index) { text.append("-") }
-      text.append(character)
+    var text: Bytes = []
+    text.reserveCapacity(36)
+    for (count, byte) in bytes.enumerated() {
+      if hasDash(behind: count) { text.append(dash) }
+      text.append(letter(byte >> 4))
+      text.append(letter(byte & 15))
     }
-    return text
+    return String(decoding: text, as: UTF8.self)
+  }
+
+  private static func digit(_ letter: UInt8) -> UInt8? {
+    switch letter {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): letter - UInt8(ascii: "0")
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): letter - UInt8(ascii: "a") + 10
+    default: nil
+    }
+  }
+
+  private static func letter(_ digit: UInt8) -> UInt8 {
+    digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
   }
 }

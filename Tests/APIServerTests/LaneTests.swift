@@ -5,6 +5,7 @@ import EventLoop
 import ObjectLog
 import ObjectModel
 import Testing
+import Wire
 
 @Suite(.timeLimit(.minutes(1))) struct LaneTests {
   private static let node = Caller.node("n1", origin: .lane)
@@ -36,6 +37,46 @@ import Testing
       #expect(Conditions.all(pods.status).map(\.type) == ["Ready", "Initialized"])
       #expect(try await harness.read("pods", "other").status["phase"] == "Pending")
       #expect(try harness.log.privateValue("lane/n1/status") == [7])
+    }
+  }
+
+  /// Only what the node speaks of is decoded, and the result is as if all of it were.
+  @Test func aStatusIsMergedMemberByMember() async throws {
+    try await onLoop {
+      let harness = try await ServerHarness()
+      let (reference, uid) = (reference("pods", "p"), try await harness.pod("p", node: "n1").uid)
+      let admin = Caller(user: "a", groups: [Caller.adminGroup], node: nil, origin: .network)
+      var expected = try await harness.read("pods", "p").status
+      let steps: [Value] = [
+        [
+          "phase": "Running", "podIP": "10.0.0.1",
+          "conditions": [["type": "Ready", "status": "True", "reason": .null]],
+        ],
+        ["other": ["b": ["c": 1, "d": .null]], "zz": [1, ["x": .null]], "a": "first", "phase": .null],
+        ["conditions": [["type": "Ready", "message": "m"], ["type": "Initialized"]], "hostIP": "1.2.3.4"], [:],
+        ["podIP": .null, "phase": "Failed", "other": ["b": .null]],
+      ]
+      for (number, fields) in steps.enumerated() {
+        let results = try await harness.server.applyLane(
+          [.status(reference, uid: uid, fields: fields)], cursor: ("c", [UInt8(number)]), caller: Self.node)
+        #expect(results.map { $0?.reason } == [nil])
+        expected = StatusIntent.merge(fields, into: expected).withoutNulls()
+        let stored = try #require(try harness.log.read("pods/default/p", at: nil))
+        #expect(stored.status == CBOR.encode(expected))
+        #expect(try harness.log.privateValue("c") == [UInt8(number)])
+        for phase in ["Running", "Failed", ""] {
+          let found = try await harness.server.list(
+            ListOptions(resource: "pods", fieldSelector: "status.phase=\(phase)"), caller: admin)
+          #expect(found.items.count == (phase == expected["phase"].string ?? "" ? 1 : 0))
+        }
+      }
+      // What is refused for good moves the cursor and nothing else.
+      let before = try harness.log.read("pods/default/p", at: nil)
+      let results = try await harness.server.applyLane(
+        [.status(reference, uid: uid, fields: ["conditions": [["type": 5]]])], cursor: ("c", [99]), caller: Self.node)
+      #expect(results[0]?.message.contains("status.conditions[2].type") == true)
+      #expect(try harness.log.read("pods/default/p", at: nil) == before)
+      #expect(try harness.log.privateValue("c") == [99])
     }
   }
 

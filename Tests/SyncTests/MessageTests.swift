@@ -3,6 +3,26 @@ import Sync
 import Testing
 
 @Suite struct MessageTests {
+  @Test func uuidsAreBytesOnlyInTheirCanonicalSpelling() {
+    let random = SeededRandom(seed: 3)
+    for _ in 0..<200 {
+      let text = random.uuid()
+      let bytes = UUIDText.bytes(text)
+      #expect(bytes?.count == 16)
+      #expect(bytes.flatMap(UUIDText.text) == text)
+      #expect(UUIDText.bytes(String(text.dropLast())) == nil)
+      #expect(UUIDText.bytes(text + "0") == nil)
+    }
+    for text in [
+      "", "0F8FAD5B-D9CB-469F-A165-70867728950E", "0f8fad5bd9cb-469f-a165-70867728950e-",
+      "0f8fad5b_d9cb-469f-a165-70867728950e",
+      "0f8fad5b-d9cb-469f-a165-70867728950g", "0f8fad5-bd9cb-469f-a165-70867728950e",
+    ] {
+      #expect(UUIDText.bytes(text) == nil)
+    }
+    #expect(UUIDText.text(Bytes(repeating: 1, count: 15)) == nil)
+  }
+
   private let object = SliceObject(
     key: "pods/a/p", body: [0xa0], status: nil, meta: [0x80], bodyRevision: 7, statusRevision: 0, createRevision: 7,
     sealed: true)

@@ -21,24 +21,40 @@ package indirect enum Shape: Sendable {
   /// Where a value has another type than its field: the path and what is wrong; nil if all fits. Null fits
   /// everything, as an absent field.
   package func mismatch(_ value: Value, at path: String = "") -> String? {
+    // Paths are made for what does not fit alone: nearly all does.
+    fits(value) ? nil : found(value, at: path)
+  }
+
+  private func fits(_ value: Value) -> Bool {
     switch (self, value) {
     case (.any, _), (_, .null), (.string, .string), (.int, .int), (.bool, .bool), (.number, .int), (.number, .double),
       (.quantity, .int), (.quantity, .double), (.quantity, .string), (.intOrString, .int), (.intOrString, .string):
-      return nil
-    case (.int, .double(let number)) where Int64(exactly: number) != nil: return nil
+      true
+    case (.int, .double(let number)): Int64(exactly: number) != nil
+    case (.list(let element), .array(let values)): values.allSatisfy { element.fits($0) }
+    case (.map(let element), .object(let fields)): fields.allSatisfy { element.fits($0.value) }
+    case (.object(let shapes), .object(let fields)): fields.allSatisfy { shapes[$0.key]?.fits($0.value) ?? true }
+    default: false
+    }
+  }
+
+  /// The same, with the path of the first that does not fit.
+  private func found(_ value: Value, at path: String) -> String? {
+    switch (self, value) {
+    case _ where fits(value): return nil
     case (.list(let element), .array(let values)):
       for (index, value) in values.enumerated() {
-        if let found = element.mismatch(value, at: "\(path)[\(index)]") { return found }
+        if let found = element.found(value, at: "\(path)[\(index)]") { return found }
       }
       return nil
     case (.map(let element), .object(let fields)):
       for (key, value) in fields {
-        if let found = element.mismatch(value, at: "\(path)[\(key)]") { return found }
+        if let found = element.found(value, at: "\(path)[\(key)]") { return found }
       }
       return nil
     case (.object(let shapes), .object(let fields)):
       for (key, value) in fields {
-        if let found = shapes[key]?.mismatch(value, at: path.isEmpty ? key : "\(path).\(key)") { return found }
+        if let found = shapes[key]?.found(value, at: path.isEmpty ? key : "\(path).\(key)") { return found }
       }
       return nil
     default: return "\(path.isEmpty ? "the object" : path): found \(Self.name(of: value)), expected \(expectation)"

@@ -55,6 +55,7 @@ package enum Daemon {
         let daemon = try await start(loop)
         let stopping = StopOnce { await stop(daemon) }
         for number in [SIGTERM, SIGINT] { Signals.on(number) { stopping.fire() } }
+        trim(loop)
       } catch {
         let known = error as? SkerryError
         complain("\(name): \(error)")
@@ -63,6 +64,14 @@ package enum Daemon {
     }
     loop.run()
     exit(0)
+  }
+
+  /// Again and again: what ran once need not stay.
+  @LoopActor private static func trim(_ loop: Loop) {
+    _ = loop.schedule(after: ProcessMemory.trimInterval) {
+      ProcessMemory.trim()
+      trim(loop)
+    }
   }
 
   package static func complain(_ message: String) {

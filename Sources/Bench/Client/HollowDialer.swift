@@ -75,13 +75,13 @@ struct BenchTarget: Sendable {
     clientContext = try Self.context(target, target.client)
   }
 
-  /// ALPN of the sessions; the floor's server and other products' brokers know none.
+  /// ALPN of the sessions; the floor's server and other products' servers know none.
   static func context(_ target: BenchTarget, _ credentials: TLSCredentials) throws(SkerryError) -> TLSContext {
     let alpn: [String] =
       switch target.speech {
       case .skerry: ["skerry/1"]
-      case .http: ["http/1.1"]
-      case .frames, .nats, .mqtt: []
+      // etcd's gateway answers HTTP/1.1 to whoever names no protocol, and chooses none of those that speak it.
+      case .frames, .nats, .mqtt, .http: []
       }
     return try TLSContext.client(credentials: credentials, trust: .authority(target.caPEM), alpn: alpn)
   }

@@ -281,22 +281,37 @@ import Logging
   }
 
   func keepHouse() async {
-    for record in records.values where record.phase == .running {
-      let (log, control) = (record.logPath, "\(layout.bundle(record.id))/ctl")
+    let running = records.values.filter { $0.phase == .running }
+    guard !running.isEmpty else { return }
+    let bundles = running.map { layout.bundle($0.id) }
+    // All in one go: an idle node is woken once for them, not once for each.
+    let looks = try? await blocking { () throws(SkerryError) in
+      zip(running, bundles).map { record, bundle in Self.look(at: record, bundle: bundle) }
+    }
+    for (record, look) in zip(running, looks ?? []) {
       do throws(SkerryError) {
-        _ = try await blocking { () throws(SkerryError) in try LogRotation.rotateIfLarge(log, control: control) }
-        try await lookAfter(record)
+        if let failure = look.failure { throw failure }
+        if look.isGone { try await lookAfter(record) }
       } catch {
-        self.log.warning(RuntimeLog.housekeeping, "housekeeping of container \(record.id): \(error)")
+        log.warning(RuntimeLog.housekeeping, "housekeeping of container \(record.id): \(error)")
       }
     }
   }
 
+  /// Blocking. Rotates the log if it is time, and tells whether the process has gone.
+  private nonisolated static func look(at record: ContainerRecord, bundle: String) -> (
+    failure: SkerryError?, isGone: Bool
+  ) {
+    do throws(SkerryError) {
+      _ = try LogRotation.rotateIfLarge(record.logPath, control: "\(bundle)/ctl")
+    } catch {
+      return (error, false)
+    }
+    return (nil, record.pid.map { !Processes.isAlive($0, startTicks: record.startTicks) } ?? false)
+  }
+
   /// A process that has gone without an exit file had its conmon killed: nobody will ever tell its code.
   private func lookAfter(_ record: ContainerRecord) async throws(SkerryError) {
-    guard let pid = record.pid else { return }
-    let ticks = record.startTicks
-    if try await blocking({ () throws(SkerryError) in Processes.isAlive(pid, startTicks: ticks) }) { return }
     do { try await scheduler.sleep(for: Self.exitFileGrace) } catch { return }
     await settle(record.id)
     let lost = try await gates.with(record.id) { () throws(SkerryError) -> Bool in

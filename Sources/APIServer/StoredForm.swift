@@ -14,7 +14,7 @@ struct StoredForm {
   /// `object` is whole and valid; status is kept apart only for kinds that have one. `body` is the encoded body where
   /// it is known that only the status changed.
   init(_ object: Object, kind: Kind, body known: Bytes? = nil) {
-    meta = ObjectMeta(object, kind: kind).encoded
+    meta = Self.kept(ObjectMeta(object, kind: kind).encoded)
     seal = kind.isSealed(object)
     let status = object.status
     if let known {
@@ -23,9 +23,9 @@ struct StoredForm {
       var value = object.value
       value.remove("status")
       value["metadata"].remove("resourceVersion")
-      body = CBOR.encode(value)
+      body = Self.kept(CBOR.encode(value))
     }
-    self.status = kind.hasStatus && !status.isNull ? CBOR.encode(status) : nil
+    self.status = kind.hasStatus && !status.isNull ? Self.kept(CBOR.encode(status)) : nil
   }
 
   /// A stored object with another status. Its body stays as it is, unseen, and of its metadata only those selectable
@@ -33,7 +33,7 @@ struct StoredForm {
   init(_ stored: StoredObject, meta old: ObjectMeta, _ merge: StatusMerge, kind: Kind) {
     body = stored.body
     seal = stored.sealed
-    status = merge.status
+    status = Self.kept(merge.status)
     var fields = old.fields
     let object = Object(["status": merge.changed])
     for (name, read) in kind.selectableFields
@@ -46,8 +46,13 @@ struct StoredForm {
     } else {
       var new = old
       new.fields = fields
-      meta = new.encoded
+      meta = Self.kept(new.encoded)
     }
+  }
+
+  /// Without the room that an encoder's buffer has grown to: the log's tail keeps thousands of these.
+  private static func kept(_ bytes: Bytes) -> Bytes {
+    bytes.capacity - bytes.count > bytes.count / 8 ? Bytes(bytes[...]) : bytes
   }
 
   var size: Int { body.count + (status?.count ?? 0) }

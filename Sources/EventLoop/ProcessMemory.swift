@@ -6,7 +6,7 @@ package enum ProcessMemory {
   /// The name of the metric that tells `allocatedBytes`.
   package static let metric = "skerry_process_allocated_bytes"
   /// How often a daemon gives back what it does not need.
-  package static let trimInterval = Duration.seconds(60)
+  package static let trimInterval = Duration.seconds(30)
 
   /// Bytes that the allocator has given out and not got back. What the kernel counts beyond that is kept for later, or
   /// never came from the allocator: stacks, the program, mapped files. It looks through all arenas: not for hot paths.

@@ -17,7 +17,7 @@ extension Scenario {
       Option("nodes", .int(1...100_000), "1000", "hollow edge nodes"),
       Option("pods", .int(0...1_000_000), "10000", "placed on them"),
       Option("idle", .duration(.seconds(1)...(.seconds(3_600))), "10s", "how long an idle cloudcore is watched"),
-      Option("edge-idle", .duration(.seconds(1)...(.seconds(86_400))), "60s", "how long an idle node is watched"),
+      Option("edge-idle", .duration(.seconds(1)...(.seconds(86_400))), "40s", "how long an idle node is watched"),
     ] + EdgeRuntime.options,
     needs: { Needs(connections: $0.int("nodes"), ownServer: true, programs: ["edgecore", "devicecore"]) },
     flaw: { EdgeRuntime.flaw($0) },
@@ -102,13 +102,21 @@ extension Scenario {
     context.progress("footprint: a real node")
     let node = try await BenchEdge.start(context, server, runtime)
     recorder.result.add("start of an edgecore", node.start.seconds, "s")
-    try await context.scheduler.sleep(for: .seconds(3))
+    try await settled()
     Scenario.memory("edgecore, idle", node.edge, await node.allocated(), recorder, bound: 15)
     try await pods(0..<10, node, runtime)
     try await idle(node)
     try await pods(10..<20, node, runtime)
+    try await settled()
     memory(node)
     await node.stop()
+  }
+
+  /// Until daemons have given back what only their start needed.
+  private func settled() async throws {
+    if options.duration("edge-idle") < ProcessMemory.trimInterval { return }
+    context.progress("footprint: until it has settled")
+    try await context.scheduler.sleep(for: ProcessMemory.trimInterval + .seconds(5))
   }
 
   /// Makes pods on the node and waits until all so far run.

@@ -7,20 +7,15 @@ extension APIServer: LaneWriter {
   package func applyLane(
     _ intents: [LaneIntent], cursor: (key: String, value: Bytes), caller: Caller
   ) async throws(APIError) -> [APIError?] {
-    var results: [APIError?] = []
+    let units = Self.units(intents)
+    var results = [APIError?](repeating: nil, count: intents.count)
     var (start, isMoved) = (0, false)
-    while start < intents.count {
-      let group = nextGroup(intents, from: start)
-      let isLast = start + group == intents.count
-      if isLast, group == 1 {
-        // Most batches: the effect and the cursor are one change, one way through the log.
-        let (result, moved) = try await apply(intents[start], movingCursor: cursor, caller)
-        results.append(result)
-        isMoved = moved
-      } else {
-        results += try await apply(Array(intents[start..<start + group]), caller)
-      }
-      start += group
+    while start < units.count {
+      let end = start + nextGroup(units, intents, from: start)
+      // Most batches are one change, and the cursor goes with it: one way through the log.
+      let isOne = end == units.count && end - start == 1
+      isMoved = try await apply(Array(units[start..<end]), intents, moving: isOne ? cursor : nil, caller, &results)
+      start = end
     }
     if isMoved { return results }
     // Only now: an effect that was not stored must never be behind the cursor.
@@ -31,40 +26,27 @@ extension APIServer: LaneWriter {
     return results
   }
 
-  /// Applies one intent with the cursor that stands behind it. `moved` is false where there was nothing to change: the
-  /// cursor is then still where it was.
-  private func apply(
-    _ intent: LaneIntent, movingCursor cursor: (key: String, value: Bytes), _ caller: Caller
-  ) async throws(APIError) -> (result: APIError?, moved: Bool) {
-    for _ in 0...limits.conflictRetries {
-      var change: Change
-      do throws(APIError) {
-        guard let write = try prepare(intent, caller) else { return (nil, false) }
-        change = write.change
-      } catch {
-        return (error, false)
-      }
-      change.privates.append((cursor.key, cursor.value))
-      switch await append([change]).first {
-      case .applied: return (nil, true)
-      case .failed(let error) where error.code == .invalidArgument: return (Failures.from(error), false)
-      case .failed(let error): throw Failures.from(error)
-      case .conflict, nil: continue
+  /// Intents that become one change: each by itself, but statuses of one object that follow each other together.
+  private static func units(_ intents: [LaneIntent]) -> [Range<Int>] {
+    var units: [Range<Int>] = []
+    for (index, intent) in intents.enumerated() {
+      if let last = units.last, case .status(let reference, let uid, _) = intent,
+        case .status(reference, uid, _) = intents[last.lowerBound]
+      {
+        units[units.count - 1] = last.lowerBound..<index + 1
+      } else {
+        units.append(index..<index + 1)
       }
     }
-    throw Self.overtaken
+    return units
   }
 
-  private static var overtaken: APIError {
-    APIError(.serviceUnavailable, "others write the same objects all the time: send the batch again")
-  }
-
-  /// Intents about different objects go as one group; two about one object must see each other.
-  private func nextGroup(_ intents: [LaneIntent], from start: Int) -> Int {
+  /// Units about different objects go as one group; two about one object must see each other.
+  private func nextGroup(_ units: [Range<Int>], _ intents: [LaneIntent], from start: Int) -> Int {
     var seen: Set<String> = []
     var count = 0
-    while start + count < intents.count, count < limits.batchItems {
-      guard seen.insert(key(intents[start + count])).inserted else { break }
+    while start + count < units.count, count < limits.batchItems {
+      guard seen.insert(key(intents[units[start + count].lowerBound])).inserted else { break }
       count += 1
     }
     return count
@@ -80,36 +62,52 @@ extension APIServer: LaneWriter {
     }
   }
 
-  private func apply(_ intents: [LaneIntent], _ caller: Caller) async throws(APIError) -> [APIError?] {
-    var results = [APIError?](repeating: nil, count: intents.count)
-    var pending = Array(intents.indices)
+  /// Applies units about different objects as one group; `cursor` moves with the change of the only one. Answers whether
+  /// it moved: it does not where there was nothing to change.
+  private func apply(
+    _ units: [Range<Int>], _ intents: [LaneIntent], moving cursor: (key: String, value: Bytes)?, _ caller: Caller,
+    _ results: inout [APIError?]
+  ) async throws(APIError) -> Bool {
+    var (pending, apart, isMoved) = (units, [Range<Int>](), false)
+    func refuse(_ unit: Range<Int>, _ error: APIError) {
+      if unit.count == 1 { results[unit.lowerBound] = error } else { apart.append(unit) }
+    }
     for _ in 0...limits.conflictRetries where !pending.isEmpty {
-      var prepared: [(index: Int, change: Change)] = []
-      for index in pending {
+      var prepared: [(unit: Range<Int>, change: Change)] = []
+      for unit in pending {
         do throws(APIError) {
-          if let write = try prepare(intents[index], caller) { prepared.append((index, write.change)) }
+          guard var change = try prepare(intents[unit], caller)?.change else { continue }
+          if let cursor { change.privates.append((cursor.key, cursor.value)) }
+          prepared.append((unit, change))
         } catch {
-          results[index] = error
+          refuse(unit, error)
         }
       }
       pending = []
-      for ((index, _), answer) in zip(prepared, await append(prepared.map(\.change))) {
+      for ((unit, _), answer) in zip(prepared, await append(prepared.map(\.change))) {
         switch answer {
-        case .applied: break
-        case .conflict: pending.append(index)
-        case .failed(let error) where error.code == .invalidArgument: results[index] = Failures.from(error)
+        case .applied: isMoved = cursor != nil
+        case .conflict: pending.append(unit)
+        case .failed(let error) where error.code == .invalidArgument: refuse(unit, Failures.from(error))
         case .failed(let error): throw Failures.from(error)
         }
       }
     }
-    if !pending.isEmpty { throw Self.overtaken }
-    return results
+    if !pending.isEmpty {
+      throw APIError(.serviceUnavailable, "others write the same objects all the time: send the batch again")
+    }
+    // One of several statuses is refused: the others are not.
+    for index in apart.joined() {
+      _ = try await apply([index..<index + 1], intents, moving: nil, caller, &results)
+    }
+    return isMoved
   }
 
   /// nil: there is nothing to do, the object is gone or another one by now.
-  private func prepare(_ intent: LaneIntent, _ caller: Caller) throws(APIError) -> PreparedWrite? {
-    switch intent {
-    case .status(let reference, let uid, let fields):
+  private func prepare(_ unit: ArraySlice<LaneIntent>, _ caller: Caller) throws(APIError) -> PreparedWrite? {
+    switch unit[unit.startIndex] {
+    case .status(let reference, let uid, _):
+      let words = unit.compactMap { if case .status(_, _, let fields) = $0 { fields } else { nil } }
       let kind = try kind(reference.resource)
       try check(reference, kind)
       guard let stored = try stored(reference.key) else { return nil }
@@ -118,11 +116,11 @@ extension APIServer: LaneWriter {
       var asked = AccessRequest(.patch, reference, subresource: "status")
       asked.placedOn = meta.node
       try authorize(asked, caller)
-      if kind.hasStatus, !meta.isBeingDeleted { return try prepareStatus(reference, kind, stored, meta, fields) }
+      if kind.hasStatus, !meta.isBeingDeleted { return try prepareStatus(reference, kind, stored, meta, words) }
       let old = try stored.decoded()
       var wanted = old
       wanted.metadata.remove("resourceVersion")
-      wanted.status = StatusIntent.merge(fields, into: old.status)
+      for fields in words { wanted.status = StatusIntent.merge(fields, into: wanted.status) }
       return try prepareChange(reference, kind, stored, old, wanted.value, "status")
     case .podGone(let reference, let uid):
       guard reference.resource == Pod.resource else {

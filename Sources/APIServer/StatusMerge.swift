@@ -12,17 +12,19 @@ struct StatusMerge {
   /// The members that the node spoke of.
   let names: [String]
 
-  init(_ fields: Value.Fields, into stored: Bytes?) throws(SkerryError) {
-    names = fields.keys
+  /// `words` are what the node said, one after the other.
+  init(_ words: [Value], into stored: Bytes?) throws(SkerryError) {
+    let spoken = Set(words.flatMap { $0.object?.keys ?? [] })
+    names = spoken.sorted()
     var before = Value.Fields()
     var kept: [(key: String, bytes: Range<Int>)] = []
     var reader = CBORReader(stored ?? CBOR.encode([:]))
     for _ in 0..<(try reader.map()) {
       let key = try reader.text()
-      if fields[key] == nil { kept.append((key, try reader.skip())) } else { before[key] = try reader.value() }
+      if spoken.contains(key) { before[key] = try reader.value() } else { kept.append((key, try reader.skip())) }
     }
     try reader.finish()
-    changed = StatusIntent.merge(.object(fields), into: .object(before)).withoutNulls()
+    changed = words.reduce(.object(before)) { StatusIntent.merge($1, into: $0).withoutNulls() }
     let new = changed.object ?? [:]
     var writer = CBORWriter(reservingCapacity: (stored?.count ?? 0) + 256)
     writer.map(kept.count + new.count)

@@ -103,10 +103,10 @@ extension APIServer {
   /// and checked: all else stays as it is.
   /// Not for what is being deleted: there a write may be the last.
   func prepareStatus(
-    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ meta: ObjectMeta, _ fields: Value
+    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ meta: ObjectMeta, _ words: [Value]
   ) throws(APIError) -> PreparedWrite {
     let merge: StatusMerge
-    do throws(SkerryError) { merge = try StatusMerge(fields.object ?? [:], into: stored.status) } catch {
+    do throws(SkerryError) { merge = try StatusMerge(words, into: stored.status) } catch {
       throw APIError(.internalError, "a stored object's status does not decode: \(error)")
     }
     if merge.changed.isDeeper(than: limits.objectDepth - 1) { throw tooDeep }

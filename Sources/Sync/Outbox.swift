@@ -89,11 +89,16 @@ package struct LaneSender: Sendable {
   package static let maxBatchEntries = 512
   /// Entries on their way without an answer.
   package static let defaultWindow: UInt64 = 4096
+  /// Batches on their way without an answer: where the sink is slow, what is new meanwhile gathers and travels together.
+  /// A sink takes more (`LaneSink.maxQueued`), but not 4,096 batches of one entry.
+  package static let maxBatches = 8
 
   /// Incarnations that hold entries, oldest first, with the newest number of each.
   private var incarnations: [(id: Incarnation, last: UInt64)]
   private var applied: [Incarnation: UInt64] = [:]
   private var sent: [Incarnation: UInt64] = [:]
+  /// The last numbers of the batches that are on their way, oldest first; all are of one incarnation.
+  private var open: [UInt64] = []
   private let window: UInt64
 
   package init(
@@ -113,7 +118,7 @@ package struct LaneSender: Sendable {
     for (id, last) in incarnations {
       let (done, gone) = (applied[id] ?? 0, sent[id] ?? 0)
       if gone < last {
-        guard gone - done < window else { return nil }
+        guard gone - done < window, open.count < Self.maxBatches else { return nil }
         return (id, gone, min(last, gone + UInt64(Self.maxBatchEntries)))
       }
       // A younger incarnation waits until the older one is applied, so that a lane stays ordered in itself.
@@ -124,6 +129,7 @@ package struct LaneSender: Sendable {
 
   package mutating func didSend(_ incarnation: Incarnation, through: UInt64) {
     sent[incarnation] = max(sent[incarnation] ?? 0, through)
+    open.append(through)
   }
 
   /// New entries were stored.
@@ -141,7 +147,11 @@ package struct LaneSender: Sendable {
   /// what was known. A cursor below what was sent means that a batch was refused as out of order: send from there.
   @discardableResult
   package mutating func acknowledged(_ incarnation: Incarnation, through number: UInt64, refused: Bool) -> Bool {
-    if refused { sent[incarnation] = number }
+    if refused {
+      sent[incarnation] = number
+      open = []
+    }
+    open.removeAll { $0 <= number }
     guard number > (applied[incarnation] ?? 0) else { return false }
     applied[incarnation] = number
     sent[incarnation] = max(sent[incarnation] ?? 0, number)

@@ -80,6 +80,35 @@ import Wire
     }
   }
 
+  @Test func statusesOfOneObjectThatFollowEachOtherAreOneChange() async throws {
+    try await onLoop {
+      let harness = try await ServerHarness()
+      let (reference, uid) = (reference("pods", "p"), try await harness.pod("p", node: "n1").uid)
+      func status(_ fields: Value) -> LaneIntent { .status(reference, uid: uid, fields: fields) }
+      let before = harness.log.tail.position
+      var results = try await harness.server.applyLane(
+        [
+          status(["phase": "Running", "podIP": "10.0.0.1", "conditions": [["type": "Ready", "status": "False"]]]),
+          status(["podIP": .null, "hostIP": "10.0.0.2"]),
+          status(["conditions": [["type": "Ready", "status": "True"], ["type": "Initialized"]], "hostIP": .null]),
+        ], cursor: ("c", [1]), caller: Self.node)
+      #expect(results.map { $0?.reason } == [nil, nil, nil])
+      #expect(harness.log.tail.position == before + 1)
+      var told = try await harness.read("pods", "p").status
+      #expect(told["phase"] == "Running" && told["podIP"].isNull && told["hostIP"].isNull)
+      #expect(Conditions.all(told).map(\.type) == ["Ready", "Initialized"])
+      #expect(told["conditions"].array?[0]["status"] == "True")
+      // One of them is refused: the others take effect all the same.
+      results = try await harness.server.applyLane(
+        [status(["podIP": "10.0.0.3"]), status(["phase": 5]), status(["hostIP": "10.0.0.4"])], cursor: ("c", [2]),
+        caller: Self.node)
+      #expect(results.map { $0?.reason } == [nil, .badRequest, nil])
+      told = try await harness.read("pods", "p").status
+      #expect(told["podIP"] == "10.0.0.3" && told["hostIP"] == "10.0.0.4" && told["phase"] == "Running")
+      #expect(try harness.log.privateValue("c") == [2])
+    }
+  }
+
   @Test func aStoppedPodGoesWhenItsNodeSaysSo() async throws {
     try await onLoop {
       let harness = try await ServerHarness()

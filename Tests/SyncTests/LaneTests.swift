@@ -39,4 +39,28 @@ import Testing
     #expect(!sender.isDrained)
     #expect(sender.next()?.after == 2)
   }
+
+  /// A sink that is slow is not sent a batch for every entry that comes: they gather.
+  @Test func whatComesWhileManyBatchesAreUnansweredTravelsTogether() throws {
+    let id = try incarnation(1)
+    var sender = LaneSender(incarnations: [], cursors: [:])
+    for number in 1...UInt64(LaneSender.maxBatches) {
+      sender.grew(id, last: number)
+      #expect(sender.next()?.through == number)
+      sender.didSend(id, through: number)
+      #expect(sender.next() == nil)
+    }
+    sender.grew(id, last: 100)
+    #expect(sender.next() == nil)
+    sender.acknowledged(id, through: 1, refused: false)
+    let gathered = try #require(sender.next())
+    #expect(gathered.after == UInt64(LaneSender.maxBatches) && gathered.through == 100)
+    sender.didSend(id, through: 100)
+    sender.grew(id, last: 101)
+    #expect(sender.next() == nil)
+    // What was refused is sent again, all of it at once.
+    sender.acknowledged(id, through: 2, refused: true)
+    #expect(sender.next()?.after == 2)
+    #expect(sender.next()?.through == 101)
+  }
 }

@@ -121,6 +121,10 @@ package struct WatchEvent: Sendable {
   func next(limit: Int) throws(APIError) -> [WatchEvent]
   /// The same without a list: hands each event to `take` and answers how many there were.
   func deliver(limit: Int, _ take: (WatchEvent) -> Void) throws(APIError) -> Int
+  /// What comes next, if it is events that other cursors see alike; nil: use `deliver`. Nothing moves before `pass`.
+  func sharedRun() -> EventRun?
+  /// Moves behind the run that `sharedRun` answered; false if there is nothing more now.
+  func pass(_ run: EventRun) -> Bool
   /// Everything up to here was answered by `next`: what a bookmark may say. 0 where that is not known.
   var position: UInt64 { get }
   /// It tells its position by itself, as bookmarks among the events: whoever reads it need not.
@@ -131,6 +135,8 @@ package struct WatchEvent: Sendable {
 extension WatchCursor {
   package var position: UInt64 { 0 }
   package var hasBookmarks: Bool { false }
+  package func sharedRun() -> EventRun? { nil }
+  package func pass(_ run: EventRun) -> Bool { true }
 
   package func deliver(limit: Int, _ take: (WatchEvent) -> Void) throws(APIError) -> Int {
     let events = try next(limit: limit)

@@ -57,8 +57,9 @@ import Wire
   func start(_ cursor: any WatchCursor, after: UInt64) {
     guard !stopped else { return cursor.cancel() }
     self.cursor = cursor
-    cursor.onAvailable = { [weak self] in self?.pump() }
-    stream.onWritable = { [weak self] in self?.pump() }
+    // Strong until `stop`, which the stream's end calls: weak references cost each use, thousands of times an event.
+    cursor.onAvailable = { self.pump() }
+    stream.onWritable = { self.pump() }
     // The first word tells that the watch stands, before anything happens in it.
     told = after
     send(WatchEvent(kind: .bookmark, position: after, object: nil))
@@ -68,6 +69,7 @@ import Wire
 
   func stop() {
     stopped = true
+    stream.onWritable = nil
     cursor?.onAvailable = nil
     cursor?.cancel()
     cursor = nil
@@ -83,13 +85,35 @@ import Wire
     batch = head.count + body.count + tail.count > Self.largeEvent ? 1 : Self.batch
   }
 
+  private enum Passed { case allSent, moreToCome, waits, refused }
+
+  /// What other watches are sent as well leaves at once, in the frames that were made for them.
+  private func pass(_ cursor: any WatchCursor) -> Passed {
+    guard let run = cursor.sharedRun(), let framed = run.framed(for: stream.id) else { return .refused }
+    switch stream.pass(framed) {
+    case .waits: return .waits
+    case .refused: return .refused
+    case .sent:
+      told = run.events.last?.position ?? told
+      spoke = true
+      service.events.add(UInt64(run.events.count))
+      return cursor.pass(run) ? .moreToCome : .allSent
+    }
+  }
+
   private func pump() {
     // A cursor may call `onAvailable` from within `next`.
     guard !pumping, let cursor else { return }
     pumping = true
     defer { pumping = false }
     do throws(APIError) {
-      while stream.canSend {
+      while true {
+        switch pass(cursor) {
+        case .allSent, .waits: return
+        case .moreToCome: continue
+        case .refused: break
+        }
+        guard stream.canSend else { return }
         let limit = batch
         let count = try cursor.deliver(limit: limit) { self.send($0) }
         service.events.add(UInt64(count))

@@ -19,7 +19,7 @@ import ObjectModel
   var number: UInt64 = 0
   private let log: any ObjectLog
   private let tail: WatchTail
-  private let ring: WatchTail.Ring
+  private let ring: WatchRing
   private let scheduler: any Scheduler
   private var limits: APIServerLimits { tail.limits }
   private let history: Int
@@ -38,7 +38,7 @@ import ObjectModel
   init(
     _ selection: Selection, after: UInt64?, log: any ObjectLog, tail: WatchTail, scheduler: any Scheduler
   ) {
-    self.selection = selection
+    self.selection = tail.shared(selection)
     self.log = log
     self.tail = tail
     ring = tail.ring(selection.resource)
@@ -87,6 +87,35 @@ import ObjectModel
     }
     hungry = count < limit
     return count
+  }
+
+  // MARK: Runs
+
+  /// The run that was answered last and not passed.
+  private var offered: TailRun?
+
+  func sharedRun() -> EventRun? {
+    guard case .following = phase, selection.selectsAll, !bookmarkWanted, history == tail.history,
+      complete >= ring.floor
+    else { return nil }
+    let index = ring.first(behind: place)
+    guard index < ring.entries.count, let run = ring.run(from: index, namespace: selection.namespace) else {
+      return nil
+    }
+    offered = run
+    return run.events
+  }
+
+  func pass(_ run: EventRun) -> Bool {
+    guard let offered, offered.events === run else { return true }
+    self.offered = nil
+    place = (offered.last.entry.position, offered.last.entry.index)
+    complete = place.position
+    guard offered.last === ring.entries.last else { return true }
+    complete = max(complete, tail.position)
+    place = (complete, .max)
+    hungry = true
+    return false
   }
 
   // MARK: Waking
@@ -227,13 +256,7 @@ import ObjectModel
   /// What an entry is to this watch; nil: nothing. An object that enters or leaves the selection is added or deleted.
   private func change(_ entry: TailEntry) -> WatchEvent.Kind? {
     if !selection.namespace.isEmpty, entry.reference.namespace != selection.namespace { return nil }
-    if selection.selectsAll {
-      switch entry.entry.type {
-      case .created: return .added
-      case .modified: return .modified
-      case .deleted: return .deleted
-      }
-    }
+    if selection.selectsAll { return entry.kind }
     let isIn = entry.entry.type != .deleted && selection.matches(entry.meta, entry.reference)
     let wasIn =
       entry.entry.type != .created && selection.matches(entry.previousMeta ?? entry.meta, entry.reference)

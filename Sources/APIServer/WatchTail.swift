@@ -11,6 +11,7 @@ import ObjectModel
   let previousMeta: ObjectMeta?
   /// Whether no later entry of the same resource has this position.
   let endsPosition: Bool
+  var place: (position: UInt64, index: UInt32) { (entry.position, entry.index) }
   /// The event that the watches were told of last: nearly all see the same kind at the same position.
   private var told: WatchEvent?
 
@@ -24,6 +25,15 @@ import ObjectModel
       head: ItemMessage.head(kind, position: position, revision: entry.revision))
     told = made
     return made
+  }
+
+  /// What the entry is to a watch that selects everything.
+  var kind: WatchEvent.Kind {
+    switch entry.type {
+    case .created: .added
+    case .modified: .modified
+    case .deleted: .deleted
+    }
   }
 
   /// About what it keeps in memory.
@@ -53,64 +63,17 @@ import ObjectModel
 /// A watch is a place in here or in the log; nothing is queued for it. Publication wakes the watches of the
 /// resources that changed, and only those that had caught up.
 @LoopActor final class WatchTail {
-  /// The newest entries of one resource: all after `floor`.
-  @LoopActor final class Ring {
-    private(set) var floor: UInt64
-    private(set) var entries: [TailEntry] = []
-    private(set) var head = 0
-    private var bytes = 0
-
-    init(floor: UInt64) { self.floor = floor }
-
-    /// Another history begins: nothing of this one is kept.
-    func reset(floor: UInt64) {
-      self.floor = floor
-      entries = []
-      head = 0
-      bytes = 0
-    }
-
-    func append(_ entry: TailEntry) {
-      entries.append(entry)
-      bytes += entry.size
-    }
-
-    /// Whole positions fall out at the other end; the newest entry stays.
-    func trim(entries limit: Int, bytes most: Int) {
-      while head < entries.count,
-        (entries.count - head > 1 && (entries.count - head > limit || bytes > most))
-          || entries[head].entry.position <= floor
-      {
-        floor = max(floor, entries[head].entry.position)
-        bytes -= entries[head].size
-        head += 1
-      }
-      if head > 16, head * 2 > entries.count {
-        entries.removeFirst(head)
-        head = 0
-      }
-    }
-
-    /// The index of the first entry behind a place.
-    func first(behind place: (position: UInt64, index: UInt32)) -> Int {
-      var (low, high) = (head, entries.count)
-      while low < high {
-        let middle = (low + high) / 2
-        let entry = entries[middle].entry
-        if (entry.position, entry.index) <= place { low = middle + 1 } else { high = middle }
-      }
-      return low
-    }
-  }
-
   private let log: any ObjectLog
   private let scheduler: any Scheduler
   let limits: APIServerLimits
-  private var rings: [String: Ring] = [:]
+  private var rings: [String: WatchRing] = [:]
   /// What a ring that does not exist yet reaches back to.
   private var ringFloor: UInt64
-  /// By resource and by number: addresses would wake them in another order in every run.
-  private var watches: [String: [UInt64: LogWatch]] = [:]
+  private var watches: [String: WatchList] = [:]
+  /// Selections of everything in a namespace, by prefix: thousands of watches select the same.
+  private var selections: [String: Selection] = [:]
+  /// Namespaces are made by users.
+  private static let maxSelections = 4_096
   private var lastNumber: UInt64 = 0
   /// Watches that did not end.
   private(set) var count = 0
@@ -148,9 +111,9 @@ import ObjectModel
   }
 
   /// The ring of a resource, which its watches hold on to.
-  func ring(_ resource: String) -> Ring {
+  func ring(_ resource: String) -> WatchRing {
     if let known = rings[resource] { return known }
-    let made = Ring(floor: ringFloor)
+    let made = WatchRing(floor: ringFloor)
     rings[resource] = made
     return made
   }
@@ -165,13 +128,24 @@ import ObjectModel
     }
     lastNumber += 1
     watch.number = lastNumber
-    watches[watch.resource, default: [:]][lastNumber] = watch
+    let list = watches[watch.resource] ?? WatchList()
+    watches[watch.resource] = list
+    list.append(watch)
     count += 1
     gauge.set(Int64(count))
   }
 
+  /// The selection, or an equal one that is there already.
+  func shared(_ selection: Selection) -> Selection {
+    guard selection.selectsAll else { return selection }
+    if let known = selections[selection.prefix] { return known }
+    if selections.count >= Self.maxSelections { selections = [:] }
+    selections[selection.prefix] = selection
+    return selection
+  }
+
   func remove(_ watch: LogWatch) {
-    guard watches[watch.resource]?.removeValue(forKey: watch.number) != nil else { return }
+    guard watches[watch.resource]?.remove(watch) == true else { return }
     count -= 1
     gauge.set(Int64(count))
   }
@@ -187,7 +161,7 @@ import ObjectModel
       for entry in fresh { ring.append(entry) }
       ring.trim(entries: limits.tailEntries, bytes: limits.tailBytes)
       guard let group = watches[resource] else { continue }
-      for watch in Array(group.values) { watch.offer(fresh, lastBefore: before, through: position) }
+      group.forEach { $0.offer(fresh, lastBefore: before, through: position) }
     }
   }
 
@@ -199,7 +173,7 @@ import ObjectModel
     ringFloor = max(1, entries.first?.position ?? 1) - 1
     for ring in rings.values { ring.reset(floor: ringFloor) }
     history += 1
-    for group in watches.values { for watch in Array(group.values) { watch.wake() } }
+    for group in watches.values { group.forEach { $0.wake() } }
   }
 
   /// By resource, each in order.
@@ -219,7 +193,7 @@ import ObjectModel
   private func scheduleBookmarks() {
     bookmarkTimer = scheduler.schedule(after: limits.bookmarkInterval) { [weak self] in
       guard let self else { return }
-      for group in watches.values { for watch in group.values { watch.bookmarkDue() } }
+      for group in watches.values { group.forEach { $0.bookmarkDue() } }
       scheduleBookmarks()
     }
   }

@@ -78,6 +78,34 @@ static inline long skerry_set_server_name(SSL *ssl, const char *name) { return S
 static inline void skerry_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
 static inline void skerry_clear_retry(BIO *bio) { BIO_clear_retry_flags(bio); }
 
+/// A context and a session that established server sessions share, so that they can let go of what only their handshake
+/// needed. `ssl` is one whose handshake is done; NULL on failure.
+static inline SSL_CTX *skerry_established_context(SSL *ssl) {
+  SSL_CTX *context = SSL_CTX_new(SSL_get_ssl_method(ssl));
+  if (context) SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  return context;
+}
+static inline SSL_SESSION *skerry_established_session(SSL *ssl) {
+  SSL_SESSION *session = SSL_SESSION_new();
+  if (!session || SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) != 1 ||
+      SSL_SESSION_set_cipher(session, SSL_get_current_cipher(ssl)) != 1) {
+    SSL_SESSION_free(session);
+    return NULL;
+  }
+  return session;
+}
+/// Frees the peer's parsed certificates and its own session object: about 6 KiB of 19. SSL_set_session sets a session
+/// up anew if its method is not the context's, which would end it; so the context has to be of the negotiated method.
+/// The keys in use are elsewhere: data, key updates and the end go on as before. 0 if nothing was done.
+static inline int skerry_forget_handshake(SSL *ssl, SSL_CTX *context, SSL_SESSION *session) {
+  if (SSL_get_ssl_method(ssl) != SSL_CTX_get_ssl_method(context)) return 0;
+  STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+  while (chain && sk_X509_num(chain) > 0) X509_free(sk_X509_pop(chain));
+  if (SSL_set_SSL_CTX(ssl, context) != context || SSL_set_session(ssl, session) != 1) return 0;
+  SSL_set_verify_result(ssl, X509_V_OK);
+  return 1;
+}
+
 static inline int skerry_presented_count(X509_STORE_CTX *context) {
   return sk_X509_num(X509_STORE_CTX_get0_untrusted(context));
 }

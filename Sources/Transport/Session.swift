@@ -332,8 +332,9 @@ import Wire
     if let timer { clock.cancel(timer) }
     timer = nil
     guard !machine.isClosed else { return }
-    timer = clock.schedule(after: max(machine.deadline - clock.now, .zero)) { [weak self] in
-      guard let self else { return }
+    // Strong, as in the other timers here: a weak reference would cost every later use of the session. A session lives
+    // until it is closed, and then it has no timer.
+    timer = clock.schedule(after: max(machine.deadline - clock.now, .zero)) {
       self.timer = nil
       self.act { session in session.machine.tick(at: session.clock.now, position: session.pingPosition()) }
       self.setTimer()
@@ -346,9 +347,9 @@ import Wire
   private func scheduleFlush() {
     guard gather > .zero, !machine.scheduler.hasUrgent else { return flushSoon() }
     guard !flushIsDue, gathering == nil, !isOver else { return }
-    gathering = clock.schedule(after: gather) { [weak self] in
-      self?.gathering = nil
-      self?.flush()
+    gathering = clock.schedule(after: gather) {
+      self.gathering = nil
+      self.flush()
     }
   }
 
@@ -367,11 +368,26 @@ import Wire
   /// What the budget holds back leaves when it may.
   private func wakeForBudget() {
     guard budgetTimer == nil, let held = machine.scheduler.heldUntil else { return }
-    budgetTimer = clock.schedule(after: max(held - clock.now, .milliseconds(1))) { [weak self] in
-      guard let self else { return }
+    budgetTimer = clock.schedule(after: max(held - clock.now, .milliseconds(1))) {
       self.budgetTimer = nil
       self.flush()
     }
+  }
+
+  private func put(_ bytes: Bytes) {
+    bytesSent += UInt64(bytes.count)
+    connection.write(bytes)
+  }
+
+  /// Sends a run at once if nothing waits before it; see `MessageRun.Outcome`.
+  func pass(_ run: MessageRun) -> MessageRun.Outcome {
+    guard gather == .zero, !isOver, connection.pendingWriteBytes == 0 else { return .refused }
+    let outcome = machine.passes(run)
+    if outcome == .sent {
+      put(run.frames)
+      onTraffic?()
+    }
+    return outcome
   }
 
   private func flush() {
@@ -382,14 +398,14 @@ import Wire
     machine.refill(at: clock.now)
     while connection.pendingWriteBytes < Self.connectionBytes {
       let (bytes, actions) = machine.nextWrite()
+      // Before the actions: what they lead to may leave at once.
+      if !bytes.isEmpty { put(bytes) }
       perform(actions)
       guard !bytes.isEmpty else {
         if writes > 0 { onTraffic?() }
         wakeForBudget()
         return finishIfClosed()
       }
-      bytesSent += UInt64(bytes.count)
-      connection.write(bytes)
       writes += 1
       if writes == Self.writesPerTurn { return flushSoon() }
     }

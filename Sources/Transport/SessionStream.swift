@@ -88,6 +88,12 @@ import Wire
   /// One message of up to three pieces; they are copied only into the frame.
   package func send(head: Bytes, shared: Bytes, tail: Bytes = []) { send(OutgoingMessage(head, shared, tail)) }
 
+  /// Messages that were framed for many streams alike leave at once, or not at all; see `MessageRun.Outcome`.
+  package func pass(_ run: MessageRun) -> MessageRun.Outcome {
+    guard let session, run.stream == id else { return .refused }
+    return session.pass(run)
+  }
+
   private func send(_ message: OutgoingMessage) {
     guard let session else { return }
     do throws(SkerryError) {

@@ -35,6 +35,7 @@ extension TLSStream {
           .unsupportedVersion,
           "\(peer.address) \(whose) no application protocol; \(spoken) is spoken here: is it a Skerry peer?"))
     }
+    if context.side == .server { TLSEngine.shared.forgetHandshake(ssl) }
     state = .open
     if !isReading { transport.pauseReading() }
     let handshake = onHandshake

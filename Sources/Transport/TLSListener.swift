@@ -91,13 +91,14 @@ package struct ListenerLimits: Sendable {
     connections[id] = stream
     stream.onGone = { [weak self] in self?.connections[id] = nil }
     let timeout = limits.handshakeTimeout
-    let timer = scheduler.schedule(after: timeout) { [weak stream] in
-      guard let stream else { return }
+    // No weak references to streams: each would cost every later use of the stream. The timer is cancelled and the
+    // callback dropped when the handshake is over, however it ends.
+    let timer = scheduler.schedule(after: timeout) {
       stream.giveUpHandshake(
         SkerryError(.timeout, "\(stream.peer.address) did not finish the TLS handshake within \(timeout)"))
     }
-    stream.onHandshake = { [weak self, weak stream] result in
-      guard let self, let stream else { return }
+    stream.onHandshake = { [weak self] result in
+      guard let self else { return }
       scheduler.cancel(timer)
       switch result {
       case .success:

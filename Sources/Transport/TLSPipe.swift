@@ -57,6 +57,19 @@ struct TLSPipe {
     pipe.pointee.output.removeAll(keepingCapacity: true)
   }
 
+  /// What established server sessions share; made by the first one.
+  private var established: (context: OpaquePointer, session: OpaquePointer)?
+
+  /// Lets a server's session go on without its peer's certificates, of which there are thousands: who the peer is was
+  /// read from them before.
+  func forgetHandshake(_ ssl: OpaquePointer) {
+    if established == nil, let context = skerry_established_context(ssl) {
+      guard let session = skerry_established_session(ssl) else { return SSL_CTX_free(context) }
+      established = (context, session)
+    }
+    if let established { _ = skerry_forget_handshake(ssl, established.context, established.session) }
+  }
+
   /// Lends the buffer for decrypted bytes; a session inside of another's delivery gets one of its own.
   func withPlaintext<R>(_ body: (UnsafeMutableRawBufferPointer) -> R) -> R {
     let buffer = plaintext ?? .allocate(byteCount: Self.plaintextSize, alignment: 16)

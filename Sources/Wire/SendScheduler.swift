@@ -74,6 +74,7 @@ package struct SendScheduler: Sendable {
     case writable(UInt32)
   }
 
+  /// One message that waits.
   struct Item: Sendable {
     let type: FrameType
     /// On the item's first frame.
@@ -82,7 +83,7 @@ package struct SendScheduler: Sendable {
     var sent = 0
   }
 
-  private struct Lane: Sendable {
+  struct Lane: Sendable {
     let priority: Priority
     var items = Queue<Item>()
     var credit: Int
@@ -105,7 +106,7 @@ package struct SendScheduler: Sendable {
   private let sessionSendBytes: Int
   private var control = Queue<Bytes>()
   package private(set) var controlBytes = 0
-  private var lanes = StreamMap<Lane>()
+  var lanes = StreamMap<Lane>()
   /// Streams whose OPEN has not left yet, not even in part.
   private var opens = Queue<UInt32>()
   private var turns: [Queue<UInt32>] = Priority.allCases.map { _ in Queue() }
@@ -115,7 +116,7 @@ package struct SendScheduler: Sendable {
   /// What holds frames back so that the link keeps to what its operator allows.
   package var budget: LinkBudget?
   /// Bytes of frames that left, by class; what belongs to no stream is control.
-  package private(set) var sent: TrafficCount
+  package internal(set) var sent: TrafficCount
 
   /// `sent` is what left before.
   package init(limits: WireLimits, sent: TrafficCount = TrafficCount()) {
@@ -136,6 +137,9 @@ package struct SendScheduler: Sendable {
 
   /// Nothing could leave now, whether or not messages wait for credit.
   package var isIdle: Bool { control.isEmpty && opens.isEmpty && turns.allSatisfy(\.isEmpty) }
+
+  /// Nothing waits at all, and nothing is held back: what comes now may leave at once.
+  var hasNothing: Bool { messageBytes == 0 && controlBytes == 0 && opens.isEmpty && budget == nil }
 
   package mutating func control(_ frame: Frame) {
     let bytes = frame.encoded

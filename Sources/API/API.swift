@@ -197,12 +197,41 @@ package enum BatchItem: Sendable {
   /// Answers the object: as it was, or, with finalizers or grace, as it now waits to go.
   func delete(_ reference: ObjectReference, options: DeleteOptions, caller: Caller) async throws(APIError) -> APIObject
   func batch(_ items: [BatchItem], caller: Caller) async throws(APIError) -> [Result<APIObject, APIError>]
+  /// One of the four writes for hot paths: answers by `completion`, on the loop. The task, if there is one, can be
+  /// cancelled like the calls above.
+  func write(
+    _ item: BatchItem, caller: Caller, completion: @escaping @LoopActor (Result<APIObject, APIError>) -> Void
+  ) -> Task<Void, Never>?
   /// A call that is not about stored objects: `pods/log`, `pods/exec`, `devices/readings`, `tokens/create` ….
   /// `stream` is the duplex half that carries data besides the request; nil for a unary call.
   func connect(
     _ reference: ObjectReference, subresource: String, options: Value, stream: (any DuplexStream)?, caller: Caller
   )
     async throws(APIError) -> Value
+}
+
+extension API {
+  package func write(
+    _ item: BatchItem, caller: Caller, completion: @escaping @LoopActor (Result<APIObject, APIError>) -> Void
+  ) -> Task<Void, Never>? {
+    spawn {
+      do throws(APIError) { completion(.success(try await self.perform(item, caller: caller))) } catch {
+        completion(.failure(error))
+      }
+    }
+  }
+
+  private func perform(_ item: BatchItem, caller: Caller) async throws(APIError) -> APIObject {
+    switch item {
+    case .create(let resource, let namespace, let object):
+      try await create(resource: resource, namespace: namespace, object: object, caller: caller)
+    case .update(let reference, let object, let subresource):
+      try await update(reference, object: object, subresource: subresource, caller: caller)
+    case .patch(let reference, let type, let patch, let subresource):
+      try await self.patch(reference, type: type, patch: patch, subresource: subresource, caller: caller)
+    case .delete(let reference, let options): try await delete(reference, options: options, caller: caller)
+    }
+  }
 }
 
 /// Reaches a node that is connected to this cloud; implemented by the hub, used by the API server.

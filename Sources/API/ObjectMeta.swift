@@ -47,17 +47,38 @@ package struct ObjectMeta: Sendable, Hashable {
     return CBOR.encode(.object(map))
   }
 
-  /// Members that are not known here are passed over.
+  /// Members that are not known here are passed over. Read without a tree of values: each write does it several times.
   package init(decoding bytes: Bytes) throws(SkerryError) {
-    let map = try CBOR.decode(bytes)
-    uid = map["u"].string ?? ""
-    labels = map["l"].stringMap
-    fields = map["f"].stringMap
-    owners = (map["o"].array ?? []).compactMap(\.string)
-    node = map["n"].string
-    references = (map["r"].array ?? []).compactMap(\.string)
-    isBeingDeleted = map["d"].bool ?? false
-    created = map["c"].int ?? 0
+    var reader = CBORReader(bytes)
+    for _ in 0..<(try reader.map()) {
+      switch try reader.text() {
+      case "u": uid = try reader.text()
+      case "c": created = try reader.int()
+      case "l": labels = try Self.texts(&reader)
+      case "f": fields = try Self.texts(&reader)
+      case "o": owners = try Self.list(&reader)
+      case "n": node = try reader.text()
+      case "r": references = try Self.list(&reader)
+      case "d": isBeingDeleted = try reader.bool()
+      default: _ = try reader.value()
+      }
+    }
+    try reader.finish()
+  }
+
+  private static func texts(_ reader: inout CBORReader) throws(SkerryError) -> [String: String] {
+    var found: [String: String] = [:]
+    for _ in 0..<(try reader.map()) {
+      let name = try reader.text()
+      found[name] = try reader.text()
+    }
+    return found
+  }
+
+  private static func list(_ reader: inout CBORReader) throws(SkerryError) -> [String] {
+    var found: [String] = []
+    for _ in 0..<(try reader.array()) { found.append(try reader.text()) }
+    return found
   }
 }
 

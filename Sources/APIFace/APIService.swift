@@ -67,10 +67,7 @@ import Wire
   package func serve(_ stream: SessionStream) -> Bool {
     switch stream.method {
     case CallMethod.get: answer(stream) { call throws(APIError) in try await call.get(stream.params) }
-    case CallMethod.create, CallMethod.update, CallMethod.patch, CallMethod.delete:
-      answer(stream) { call throws(APIError) in
-        try await call.write(BatchItem(method: stream.method, params: stream.params))
-      }
+    case CallMethod.create, CallMethod.update, CallMethod.patch, CallMethod.delete: write(stream)
     case CallMethod.batch:
       answer(stream) { call throws(APIError) in
         BatchMessage.encode(try await call.api.batch(BatchMessage.items(stream.params), caller: call.caller))
@@ -125,19 +122,23 @@ import Wire
     return ItemMessage.encode(try await api.get(reference, caller: caller))
   }
 
-  private func write(_ item: BatchItem) async throws(APIError) -> Bytes {
-    let object =
-      switch item {
-      case .create(let resource, let namespace, let object):
-        try await api.create(resource: resource, namespace: namespace, object: object, caller: caller)
-      case .update(let reference, let object, let subresource):
-        try await api.update(reference, object: object, subresource: subresource, caller: caller)
-      case .patch(let reference, let type, let patch, let subresource):
-        try await api.patch(reference, type: type, patch: patch, subresource: subresource, caller: caller)
-      case .delete(let reference, let options):
-        try await api.delete(reference, options: options, caller: caller)
+  /// A write needs no task here: it is answered when the log has it.
+  private func write(_ stream: SessionStream) {
+    guard admit(stream) else { return }
+    let item: BatchItem
+    do throws(APIError) { item = try BatchItem(method: stream.method, params: stream.params) } catch {
+      return fail(stream, error)
+    }
+    stream.forgetParams()
+    calls += 1
+    let task = api.write(item, caller: caller) { result in
+      self.calls -= 1
+      switch result {
+      case .success(let object): stream.finish(raw: ItemMessage.encode(object))
+      case .failure(let error): self.fail(stream, error)
       }
-    return ItemMessage.encode(object)
+    }
+    if let task { stream.onClose = { if stream.failure != nil { task.cancel() } } }
   }
 
   private func connect(_ stream: SessionStream) async throws(APIError) -> Bytes {

@@ -13,7 +13,7 @@ extension APIServer {
     // Asked before anything about what is stored is told.
     let named = ObjectReference(
       resource: resource, namespace: kind.isNamespaced ? object.namespace : "", name: object.name)
-    try authorize(try request(.create, named, object: object), caller)
+    try authorize(try request(.create, named, by: caller, object: object), caller)
     if object.metadata["resourceVersion"].string ?? "" != "" {
       throw APIError(.badRequest, "resourceVersion should not be set on objects to be created")
     }

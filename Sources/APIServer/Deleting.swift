@@ -24,7 +24,7 @@ extension APIServer {
     try check(reference, kind)
     let stored = try stored(reference.key)
     try authorize(
-      try request(.delete, reference, stored: stored, gracePeriod: options.gracePeriod), caller)
+      try request(.delete, reference, by: caller, stored: stored, gracePeriod: options.gracePeriod), caller)
     guard let stored else { throw Failures.notFound(kind, reference.name) }
     let old = try stored.decoded()
     try checkPreconditions(options, old, stored, kind)

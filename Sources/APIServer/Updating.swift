@@ -11,7 +11,7 @@ extension APIServer {
     try check(reference, kind)
     try check(subresource, kind, isPatch: false)
     let stored = try stored(reference.key)
-    let asked = try request(.update, reference, subresource, stored: stored, object: Object(value))
+    let asked = try request(.update, reference, subresource, by: caller, stored: stored, object: Object(value))
     try authorize(asked, caller)
     guard let stored else {
       guard kind.createsOnUpdate, subresource.isEmpty else { throw Failures.notFound(kind, reference.name) }
@@ -28,7 +28,7 @@ extension APIServer {
     try check(reference, kind)
     try check(subresource, kind, isPatch: true)
     let stored = try stored(reference.key)
-    try authorize(try request(.patch, reference, subresource, stored: stored), caller)
+    try authorize(try request(.patch, reference, subresource, by: caller, stored: stored), caller)
     guard let stored else { throw Failures.notFound(kind, reference.name) }
     let old = try stored.decoded()
     // The revision that is read counts only if the patch itself names one.

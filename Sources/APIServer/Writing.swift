@@ -52,10 +52,51 @@ extension APIServer {
   }
 
   private func write(_ item: BatchItem, _ caller: Caller) async throws(APIError) -> APIObject {
-    guard let result = await perform([item], caller).first else {
-      throw APIError(.internalError, "a write was not answered")
+    if mode == .replica { return try single(await route([item], caller)) }
+    let result = await withCheckedContinuation { continuation in
+      attempt(item, caller, 0) { continuation.resume(returning: $0) }
     }
     return try result.get()
+  }
+
+  private func single(_ results: [Result<APIObject, APIError>]) throws(APIError) -> APIObject {
+    guard let result = results.first else { throw APIError(.internalError, "a write was not answered") }
+    return try result.get()
+  }
+
+  package func write(
+    _ item: BatchItem, caller: Caller, completion: @escaping @LoopActor (Result<APIObject, APIError>) -> Void
+  ) -> Task<Void, Never>? {
+    guard mode == .replica else {
+      attempt(item, caller, 0, completion)
+      return nil
+    }
+    return spawn {
+      completion(await self.route([item], caller).first ?? .failure(APIError(.internalError, "a write was not answered")))
+    }
+  }
+
+  /// One write without a task: decided on what is published now, and again if somebody else was faster.
+  private func attempt(
+    _ item: BatchItem, _ caller: Caller, _ number: Int,
+    _ completion: @escaping @LoopActor (Result<APIObject, APIError>) -> Void
+  ) {
+    let write: PreparedWrite
+    do throws(APIError) { write = try prepare(item, caller) } catch { return completion(.failure(error)) }
+    let namespace = write.isCreation ? write.reference.namespace : nil
+    if let namespace { creating[namespace, default: 0] += 1 }
+    log.append([write.change]) { answers in
+      if let namespace { self.created(in: namespace) }
+      guard let answer = answers.first else {
+        return completion(.failure(APIError(.internalError, "a write was not answered")))
+      }
+      if let result = self.outcome(write, answer, number) { return completion(result) }
+      self.attempt(item, caller, number + 1, completion)
+    }
+  }
+
+  private func created(in namespace: String) {
+    creating[namespace] = creating[namespace].flatMap { $0 > 1 ? $0 - 1 : nil }
   }
 
   // MARK: One way for all
@@ -78,7 +119,7 @@ extension APIServer {
       let namespaces = prepared.filter(\.write.isCreation).map(\.write.reference.namespace)
       for namespace in namespaces { creating[namespace, default: 0] += 1 }
       let answers = await append(prepared.map(\.write.change))
-      for namespace in namespaces { creating[namespace] = creating[namespace].flatMap { $0 > 1 ? $0 - 1 : nil } }
+      for namespace in namespaces { created(in: namespace) }
       for ((index, write), answer) in zip(prepared, answers) { results[index] = outcome(write, answer, attempt) }
       attempt += 1
     }
@@ -133,12 +174,12 @@ extension APIServer {
     case .create(let resource, let namespace, let object):
       let reference = ObjectReference(
         resource: resource, namespace: namespace, name: object["metadata"]["name"].string ?? "")
-      try authorize(request(.create, reference, object: Object(object)), caller)
+      try authorize(request(.create, reference, by: caller, object: Object(object)), caller)
     case .update(let reference, let object, let subresource):
-      try authorize(request(.update, reference, subresource, object: Object(object)), caller)
-    case .patch(let reference, _, _, let subresource): try authorize(request(.patch, reference, subresource), caller)
+      try authorize(request(.update, reference, subresource, by: caller, object: Object(object)), caller)
+    case .patch(let reference, _, _, let subresource): try authorize(request(.patch, reference, subresource, by: caller), caller)
     case .delete(let reference, let options):
-      try authorize(request(.delete, reference, gracePeriod: options.gracePeriod), caller)
+      try authorize(request(.delete, reference, by: caller, gracePeriod: options.gracePeriod), caller)
     }
   }
 
@@ -158,13 +199,16 @@ extension APIServer {
 
   /// The access request for a write, with what the authoriser must know of the stored object and of an event's subject.
   func request(
-    _ verb: AccessRequest.Verb, _ reference: ObjectReference, _ subresource: String = "", stored: StoredObject? = nil,
-    object: Object? = nil, gracePeriod: Int64? = nil
+    _ verb: AccessRequest.Verb, _ reference: ObjectReference, _ subresource: String = "", by caller: Caller,
+    stored: StoredObject? = nil, object: Object? = nil, gracePeriod: Int64? = nil
   ) throws(APIError) -> AccessRequest {
     var request = AccessRequest(
       verb, reference, subresource: subresource, object: object, gracePeriod: gracePeriod)
-    let current = if let stored { stored } else { try self.stored(reference.key) }
-    request.placedOn = try current?.decodedMeta().node
+    // Only for nodes does it matter where an object is.
+    if caller.node != nil || caller.groups.contains(Caller.nodesGroup) {
+      let current = if let stored { stored } else { try self.stored(reference.key) }
+      request.placedOn = try current?.decodedMeta().node
+    }
     if reference.resource == Event.resource, let object { request.subject = try subject(of: Event(object)) }
     return request
   }

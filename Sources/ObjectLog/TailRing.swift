@@ -4,6 +4,10 @@ import Base
 struct TailRing {
   private var slots: [Entry?] = []
   private var head = 0
+  /// Slots that were removed before the first of `slots`.
+  private var removed = 0
+  /// The newest entry of each key that is here, counted from the first slot that ever was.
+  private var newest: [String: Int] = [:]
   private var bytes = 0
   private let maxEntries: Int
   private let maxBytes: Int
@@ -25,6 +29,7 @@ struct TailRing {
   /// Appends entries in order; whole positions fall out at the other end.
   mutating func append(_ entries: [Entry]) {
     for entry in entries {
+      newest[entry.key] = removed + slots.count
       slots.append(entry)
       bytes += Self.size(entry)
     }
@@ -32,6 +37,11 @@ struct TailRing {
     // A position is here whole or not at all.
     while let first = slots[safe: head].flatMap({ $0 }), first.position <= floor { dropFirst() }
     shrink()
+  }
+
+  /// The last change of a key, if it is here; a key that did not change for long is not.
+  func newest(of key: String) -> Entry? {
+    newest[key].flatMap { slots[$0 - removed] }
   }
 
   /// Forgets what is at or below a position.
@@ -44,6 +54,8 @@ struct TailRing {
   /// Forgets everything; entries after `position` will follow.
   mutating func reset(floor position: UInt64) {
     slots = []
+    newest = [:]
+    removed = 0
     head = 0
     bytes = 0
     floor = position
@@ -51,6 +63,7 @@ struct TailRing {
 
   private mutating func dropFirst() {
     guard let entry = slots[safe: head].flatMap({ $0 }) else { return }
+    if newest[entry.key] == removed + head { newest[entry.key] = nil }
     slots[head] = nil
     head += 1
     bytes -= Self.size(entry)
@@ -60,6 +73,7 @@ struct TailRing {
   private mutating func shrink() {
     guard head > 64, head * 2 > slots.count else { return }
     slots.removeFirst(head)
+    removed += head
     head = 0
   }
 

@@ -72,7 +72,8 @@ extension APIServer {
       return nil
     }
     return spawn {
-      completion(await self.route([item], caller).first ?? .failure(APIError(.internalError, "a write was not answered")))
+      completion(
+        await self.route([item], caller).first ?? .failure(APIError(.internalError, "a write was not answered")))
     }
   }
 
@@ -177,7 +178,8 @@ extension APIServer {
       try authorize(request(.create, reference, by: caller, object: Object(object)), caller)
     case .update(let reference, let object, let subresource):
       try authorize(request(.update, reference, subresource, by: caller, object: Object(object)), caller)
-    case .patch(let reference, _, _, let subresource): try authorize(request(.patch, reference, subresource, by: caller), caller)
+    case .patch(let reference, _, _, let subresource):
+      try authorize(request(.patch, reference, subresource, by: caller), caller)
     case .delete(let reference, let options):
       try authorize(request(.delete, reference, by: caller, gracePeriod: options.gracePeriod), caller)
     }

@@ -46,6 +46,8 @@ private final class HandDriver: SerialDriver {
     timers.append(((now + delay).nanoseconds, next, action))
     return TimerID(raw: next)
   }
+  /// A turn of this loop is over at once.
+  func nextTurn(_ task: any TurnTask) { task.takeTurn() }
   func cancel(_ timer: TimerID) { timers.removeAll { $0.id == timer.raw } }
   func advance(_ time: Duration) {
     let end = (now + time).nanoseconds

@@ -82,7 +82,11 @@ extension SQLiteObjectLog {
     queue.bytes += waiter.size
     waiting.append(waiter)
     queue.hold(job)
-    pump()
+    // What arrives in one turn of the loop goes to the writer together, and so into one transaction: a sync costs as much
+    // as many writes.
+    guard !pumpIsDue else { return }
+    pumpIsDue = true
+    scheduler.nextTurn(self)
   }
 
   private func refusal(_ waiter: Waiting, _ job: Job) -> SkerryError? {
@@ -185,6 +189,13 @@ extension SQLiteObjectLog {
   }
 
   package func cancelObservation(_ id: ObservationID) { observers.remove(id) }
+}
+
+extension SQLiteObjectLog: TurnTask {
+  package func takeTurn() {
+    pumpIsDue = false
+    pump()
+  }
 }
 
 extension Waiting {

@@ -54,6 +54,8 @@ import Store
   var retention: Retention
   var waiting: [Waiting] = []
   var queue = JobQueue()
+  /// `pump` comes at the end of this turn of the loop.
+  var pumpIsDue = false
   var overlay = PrivateOverlay()
   var commands: [UInt64: @LoopActor (SkerryError?) -> Void] = [:]
   var reopenWaiters: [UInt64] = []

@@ -106,15 +106,18 @@ struct BenchTarget: Sendable {
 }
 
 /// Makes the identities of hollow nodes: signed at once where the CA's key is at hand, asked for with a join token else.
-@LoopActor struct HollowMint {
+@LoopActor final class HollowMint {
   let target: BenchTarget
   let scheduler: any Scheduler
   let random: any RandomSource
   private let authority: CertificateAuthority?
   /// All nodes of one worker share a key: what is measured is the server, to which each node has a certificate of its own.
   private let key: KeyPair
+  /// Join tokens that may still have uses; the first is taken until it has none.
+  private var tokens: [JoinToken]
 
   init(_ target: BenchTarget, scheduler: any Scheduler, random: any RandomSource) throws(SkerryError) {
+    tokens = try Self.tokens(target.token ?? "")
     self.target = target
     self.scheduler = scheduler
     self.random = random
@@ -133,7 +136,25 @@ struct BenchTarget: Sendable {
   }
 
   private func join(_ node: String) async throws(SkerryError) -> TLSCredentials {
-    let token = try JoinToken(target.token ?? "")
+    while true {
+      guard let token = tokens.first else {
+        throw SkerryError(.invalidArgument, "no join token of the server is left: give more (--enrol A,B)")
+      }
+      do throws(SkerryError) { return try await join(node, token) } catch {
+        guard tokens.count > 1 else { throw error }
+        tokens.removeFirst()
+      }
+    }
+  }
+
+  /// The tokens of `--enrol`; throws if one is none.
+  static func tokens(_ text: String) throws(SkerryError) -> [JoinToken] {
+    var tokens: [JoinToken] = []
+    for part in text.split(separator: ",") { tokens.append(try JoinToken(String(part))) }
+    return tokens
+  }
+
+  private func join(_ node: String, _ token: JoinToken) async throws(SkerryError) -> TLSCredentials {
     guard let pin = Bytes(hex: token.pin) else { throw SkerryError(.invalidArgument, "the join token holds no pin") }
     let context = try TLSContext.client(credentials: nil, trust: .pin(pin), alpn: ["skerry-join/1"])
     let stream = try await Dialer(targets: [target.address], context: context, scheduler: scheduler).connect()

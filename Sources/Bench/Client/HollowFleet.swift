@@ -38,7 +38,8 @@ struct FleetPlan: Sendable {
   var reconnects = false
   /// Nodes say that the pods that are placed on them run.
   var runsPods = true
-  var namePrefix = "hollow"
+  /// Another one for each plan: a given server does not let a node join again that was removed and revoked.
+  var namePrefix = "hollow-\(SystemRandom().bytes(3).hex)"
 
   var value: Value {
     [

@@ -151,7 +151,7 @@ extension Option {
     Option("data", .text, "", "where servers keep their data (default: a new directory below $TMPDIR or /tmp)"),
     Option("server", .text, "", "HOST:PORT of a cloudcore that runs; else one is started and ended"),
     Option("server-pid", .int(0...4_194_304), "0", "its process, to read its CPU and memory if it runs here"),
-    Option("enrol", .text, "", "a join token of that server with enough uses: hollow nodes join with it"),
+    Option("enrol", .text, "", "join tokens of that server with enough uses, commas between them: hollow nodes join"),
     Option("ca", .text, "", "the CA's certificate of that server"),
     Option("cert", .text, "", "an administrator's certificate of that server"),
     Option("key", .text, "", "its key"),

@@ -64,6 +64,7 @@ import Wire
   static func checkGiven(_ context: BenchContext, _ options: Options) async throws(SkerryError) {
     guard let address = options.string("server") else { return }
     do throws(SkerryError) {
+      _ = try HollowMint.tokens(options.string("enrol") ?? "")
       for session in try await given(context, options, address).sessions { session.close() }
     } catch {
       // A wrong call is told as one, whatever kept the server from answering.
@@ -238,18 +239,31 @@ import Wire
     return (session, APIClient(session: session, deadline: .seconds(120)))
   }
 
+  /// Waits while what an earlier run left in it is being removed.
   private func makeNamespace() async throws(SkerryError) {
     let api = try await api()
-    do throws(APIError) {
-      _ = try await api.create(
-        resource: Namespace.resource, namespace: "", object: ["metadata": ["name": .string(Self.namespace)]],
-        caller: .bench)
-    } catch {
-      guard error.reason == .alreadyExists else {
-        throw SkerryError(.unavailable, "the namespace \(Self.namespace) cannot be made: \(error)")
+    let deadline = context.scheduler.now + Self.patience
+    while true {
+      do throws(APIError) {
+        _ = try await api.create(
+          resource: Namespace.resource, namespace: "", object: ["metadata": ["name": .string(Self.namespace)]],
+          caller: .bench)
+        return
+      } catch {
+        guard error.reason == .alreadyExists else {
+          throw SkerryError(.unavailable, "the namespace \(Self.namespace) cannot be made: \(error)")
+        }
       }
+      guard let found = try? await api.get(reference, caller: .bench).decoded() else { continue }
+      guard found.isBeingDeleted else { return }
+      guard context.scheduler.now < deadline else {
+        throw SkerryError(.timeout, "the namespace \(Self.namespace) is still being removed after \(Self.patience)")
+      }
+      try await pause(.milliseconds(100))
     }
   }
+
+  private var reference: ObjectReference { ObjectReference(resource: Namespace.resource, name: Self.namespace) }
 
   /// The position that watches start from now.
   func position() async throws(SkerryError) -> UInt64 {
@@ -261,12 +275,27 @@ import Wire
     }
   }
 
+  /// At once: no node is left that would say that they have stopped.
+  private func removePods(_ api: any API) async {
+    var continuation = ""
+    repeat {
+      guard
+        let page = try? await api.list(
+          ListOptions(resource: Pod.resource, namespace: Self.namespace, limit: 100, continuation: continuation),
+          caller: .bench)
+      else { return }
+      let items = page.items.map { BatchItem.delete($0.reference, DeleteOptions(gracePeriod: 0)) }
+      if !items.isEmpty { _ = try? await api.batch(items, caller: .bench) }
+      continuation = page.continuation
+    } while !continuation.isEmpty
+  }
+
   /// Removes the namespace and the hollow nodes with their identities.
   private func removeTraces() async {
     context.progress("removing what the bench made on \(target.address)")
     guard let api = try? await api() else { return }
-    _ = try? await api.delete(
-      ObjectReference(resource: Namespace.resource, name: Self.namespace), options: DeleteOptions(), caller: .bench)
+    _ = try? await api.delete(reference, options: DeleteOptions(), caller: .bench)
+    await removePods(api)
     var continuation = ""
     repeat {
       guard
@@ -281,6 +310,13 @@ import Wire
       }
       continuation = page.continuation
     } while !continuation.isEmpty
+    let gone = try? await Objects.wait(context, Self.patience, each: .milliseconds(100)) {
+      do throws(APIError) { _ = try await api.get(reference, caller: .bench) } catch {
+        return error.reason == .notFound
+      }
+      return false
+    }
+    if gone != true { context.progress("the namespace \(Self.namespace) is not gone yet: its server removes it") }
   }
 }
 

@@ -64,7 +64,7 @@ struct Scenario: Sendable {
     if needs.ownServer, options.string("server") != nil {
       throw SkerryError(.invalidArgument, "\(name) kills and starts its server, so it does not run against a given one")
     }
-    if options.string("server") != nil, options.string("enrol") == nil, needsNodes {
+    if options.string("server") != nil, options.string("enrol") == nil, needsNodes(options) {
       throw SkerryError(
         .invalidArgument,
         "\(name) makes hollow nodes: give a join token with enough uses (--enrol, from: skerry token create)")
@@ -81,7 +81,10 @@ struct Scenario: Sendable {
     }
   }
 
-  private var needsNodes: Bool { ["sessions", "storm", "upstream", "schedule", "wan", "churn"].contains(name) }
+  private func needsNodes(_ options: Options) -> Bool {
+    if name == "fanout" { return options.int("edges") > 0 }
+    return ["sessions", "storm", "upstream", "schedule", "wan", "churn", "soak"].contains(name)
+  }
 }
 
 /// Where a scenario puts what it measures, as it measures it: an interrupted run still has it.

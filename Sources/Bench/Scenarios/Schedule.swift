@@ -50,7 +50,9 @@ extension Scenario {
     let watch = try await PodWatch.open(api, context)
     let meter = Meter(server.probe, context.scheduler)
     _ = try await api.create(
-      resource: Deployment.resource, namespace: BenchServer.namespace, object: deployment(replicas), caller: .bench)
+      resource: Deployment.resource, namespace: BenchServer.namespace,
+      object: deployment(replicas, besideOthers: server.isGiven),
+      caller: .bench)
     let took = try await watch.wait(replicas, options.duration("deadline"))
     recorder.result.add(
       "pods a second, end to end", Double(replicas) / took.seconds, "/s", .higher,
@@ -62,14 +64,17 @@ extension Scenario {
     await fleet.close()
   }
 
-  private static func deployment(_ replicas: Int) -> Value {
-    [
+  /// `besideOthers`: there may be nodes that are not hollow.
+  private static func deployment(_ replicas: Int, besideOthers: Bool) -> Value {
+    var spec: Value = ["containers": [["name": "main", "image": "hollow"]]]
+    if besideOthers { spec["nodeSelector"] = ["skerry.io/bench": "hollow"] }
+    return [
       "metadata": ["name": "bench", "namespace": .string(BenchServer.namespace)],
       "spec": [
         "replicas": .int(Int64(replicas)), "selector": ["matchLabels": ["app": "bench"]],
         "template": [
           "metadata": ["labels": ["app": "bench"]],
-          "spec": ["containers": [["name": "main", "image": "hollow"]]],
+          "spec": spec,
         ],
       ],
     ]

@@ -162,7 +162,6 @@ extension Scenario {
     plan.concurrency = options.int("concurrency") * 4
     plan.reconnects = true
     plan.payloadBytes = options.bytes("bytes")
-    plan.namePrefix = "far"
     let fleet = try await RemoteFleet.make(plan, target, pool: context.pool)
     context.progress("wan: \(count) nodes connect over lines of \(conditions.bitsPerSecond) bit/s")
     let meter = Meter(server.probe, context.scheduler)

@@ -187,10 +187,9 @@ extension Object: Informed {
     var failure: APIError?
     do throws(APIError) {
       while full < limits.batchesPerTurn {
-        let events = try cursor.next(limit: limits.batchSize)
-        for event in events { apply(event) }
-        if !events.isEmpty { failures = 0 }
-        if events.count < limits.batchSize { break }
+        let count = try cursor.deliver(limit: limits.batchSize) { apply($0) }
+        if count > 0 { failures = 0 }
+        if count < limits.batchSize { break }
         full += 1
       }
     } catch {

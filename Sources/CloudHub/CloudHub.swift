@@ -274,7 +274,7 @@ import Wire
   /// upper one a dead node from being taken for alive for too long.
   package nonisolated static let pingRange: ClosedRange<Duration> = .seconds(1)...(.seconds(300))
   /// Nodes that may come back in a second; the spread that is told grows with the fleet.
-  static let returnsPerSecond = 200
+  static let returnsPerSecond = 1_000
 
   /// How often a node pings: as its profile says, within bounds, or as the hub is configured.
   func pingInterval(_ hello: Value) -> Duration? {

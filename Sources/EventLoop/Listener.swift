@@ -4,8 +4,9 @@ import Glibc
 
 /// A listening socket of either kind. It is handed each connection by `onAccept`.
 @LoopActor package final class StreamListener: HandleOwner {
-  /// Connections that the kernel keeps for us while the loop is busy.
-  package nonisolated static let backlog: Int32 = 511
+  /// Connections that the kernel keeps for us while the loop is busy; as many as Linux allows unless told otherwise
+  /// (net.core.somaxconn). One more is not answered, and its peer tries again after seconds that double.
+  package nonisolated static let backlog: Int32 = 4_096
 
   /// Of a TCP listener: the address with the port that the kernel chose, if 0 was asked for.
   package let address: SocketAddress?

@@ -6,9 +6,12 @@ package struct ListenerLimits: Sendable {
   /// Open connections, with those in their handshake; one more is closed at once, so that descriptors remain for
   /// files.
   package var maxConnections = 20_000
-  /// Connections taken a second, in the long run and at once; the rest wait in the kernel's backlog. A handshake costs
-  /// about 1.3 ms of CPU: this bounds what a crowd that comes back together, or an attacker, takes from those inside.
-  package var maxPerSecond = 400
+  /// Handshakes begun a second, in the long run and at once; the rest wait. One costs about a millisecond of CPU: this
+  /// bounds what a crowd that comes back together, or an attacker, takes from those inside.
+  package var maxPerSecond = 1_000
+  /// Handshakes under way; the rest wait. Were all begun at once, each would take as long as all, and peers give up on
+  /// handshakes that cost as much as those that succeed.
+  package var maxHandshakes = 512
   /// How long a handshake may take from the first byte on.
   package var handshakeTimeout: Duration = .seconds(10)
   /// A connection on which nothing came for so long is closed; live sessions ping several times within it.
@@ -43,6 +46,11 @@ package struct ListenerLimits: Sendable {
   private let scheduler: any Scheduler
   private let onAccept: (TLSStream) -> Void
   private var connections: [ObjectIdentifier: TLSStream] = [:]
+  /// Connections whose handshake has not begun, the oldest first from `next` on.
+  private var waiting: [any ByteStream] = []
+  private var next = 0
+  private var handshakes = 0
+  private var refillTimer: TimerID?
   private var tokens: Double
   private var refilled: Instant
   private var closed = false
@@ -67,6 +75,8 @@ package struct ListenerLimits: Sendable {
   package func close() {
     closed = true
     listener.close()
+    for transport in waiting[next...] { transport.close() }
+    (waiting, next) = ([], 0)
   }
 
   /// Closes every connection, those in their handshake too.
@@ -75,11 +85,28 @@ package struct ListenerLimits: Sendable {
   }
 
   private func took(_ transport: any ByteStream) {
-    spendToken()
-    guard connections.count < limits.maxConnections else {
+    guard connections.count + waiting.count - next < limits.maxConnections else {
       counts.turnedAway += 1
       return transport.close()
     }
+    waiting.append(transport)
+    beginNext()
+  }
+
+  /// Begins handshakes while there are slots and tokens.
+  private func beginNext() {
+    while next < waiting.count, handshakes < limits.maxHandshakes, takeToken() {
+      let transport = waiting[next]
+      next += 1
+      if next == waiting.count { (waiting, next) = ([], 0) }
+      begin(transport)
+    }
+    guard next > 64, next * 2 > waiting.count else { return }
+    waiting.removeFirst(next)
+    next = 0
+  }
+
+  private func begin(_ transport: any ByteStream) {
     let stream: TLSStream
     do {
       stream = try TLSStream(over: transport, context: context, scheduler: scheduler)
@@ -90,6 +117,7 @@ package struct ListenerLimits: Sendable {
     let id = ObjectIdentifier(stream)
     connections[id] = stream
     stream.onGone = { [weak self] in self?.connections[id] = nil }
+    handshakes += 1
     let timeout = limits.handshakeTimeout
     // No weak references to streams: each would cost every later use of the stream. The timer is cancelled and the
     // callback dropped when the handshake is over, however it ends.
@@ -100,6 +128,7 @@ package struct ListenerLimits: Sendable {
     stream.onHandshake = { [weak self] result in
       guard let self else { return }
       scheduler.cancel(timer)
+      handshakes -= 1
       switch result {
       case .success:
         counts.accepted += 1
@@ -108,22 +137,27 @@ package struct ListenerLimits: Sendable {
         counts.failedHandshakes += 1
         onFailure?(stream.peer, error)
       }
+      beginNext()
     }
   }
 
-  /// A token bucket that holds one second's worth. When it is empty, nothing is taken until there is one again.
-  private func spendToken() {
+  /// A token bucket that holds one second's worth. When it is empty, handshakes begin again once there is one.
+  private func takeToken() -> Bool {
     let now = scheduler.now
     let rate = Double(max(1, limits.maxPerSecond))
-    tokens = min(rate, tokens + (now - refilled).seconds * rate) - 1
+    tokens = min(rate, tokens + (now - refilled).seconds * rate)
     refilled = now
-    guard tokens < 1 else { return }
-    let accept = listener.onAccept
-    listener.onAccept = nil
-    scheduler.schedule(after: .nanoseconds(Int64((1 - tokens) / rate * 1e9))) { [weak self] in
-      guard let self, !closed else { return }
-      listener.onAccept = accept
+    guard tokens < 1 else {
+      tokens -= 1
+      return true
     }
+    guard refillTimer == nil else { return false }
+    refillTimer = scheduler.schedule(after: .nanoseconds(Int64((1 - tokens) / rate * 1e9))) { [weak self] in
+      guard let self else { return }
+      refillTimer = nil
+      if !closed { beginNext() }
+    }
+    return false
   }
 
   private func sweepLater() {

@@ -295,8 +295,10 @@ package struct CBORReader: Sendable {
   @discardableResult
   package mutating func skip() throws(SkerryError) -> Range<Int> {
     let start = offset
+    let inside = try skipOne()
+    guard inside > 0 else { return start..<offset }
     // Items that are still to come on each level; no recursion, so depth costs a word.
-    var open: [UInt64] = [1]
+    var open: [UInt64] = [inside]
     while let left = open.last {
       guard left > 0 else {
         open.removeLast()
@@ -305,7 +307,7 @@ package struct CBORReader: Sendable {
       open[open.count - 1] = left - 1
       let children = try skipOne()
       if children > 0 {
-        guard open.count <= limits.maxDepth else { throw error("nested deeper than \(limits.maxDepth)") }
+        guard open.count < limits.maxDepth else { throw error("nested deeper than \(limits.maxDepth)") }
         open.append(children)
       }
     }

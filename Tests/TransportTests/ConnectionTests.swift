@@ -135,6 +135,26 @@ import Transport
     }
   }
 
+  /// A peer that says nothing holds a slot until its time is over; who comes behind it waits and is served then.
+  @Test func handshakesWaitForASlot() async throws {
+    try await onLoop {
+      let fixture = try TLSFixture()
+      var limits = ListenerLimits()
+      limits.maxHandshakes = 1
+      limits.handshakeTimeout = .milliseconds(200)
+      let listener = try listen(fixture, limits) { Echo.attach($0) }
+      let target = HostPort(host: "127.0.0.1", port: listener.boundPort)
+      let silent = try await TCPStream.connect(to: target)
+      try await fixture.until("the silent one has the slot") { listener.connectionCount == 1 }
+      let dialer = try Dialer(targets: [target], context: fixture.client(), scheduler: fixture.loop)
+      let stream = try await dialer.connect()
+      #expect(listener.counts.failedHandshakes == 1, "the slot was free before its time was over")
+      stream.close()
+      silent.close()
+      listener.close()
+    }
+  }
+
   @Test func plainHTTPIsAnsweredInHTTP() async throws {
     try await onLoop {
       let fixture = try TLSFixture()

@@ -144,18 +144,22 @@ extension APIServer {
     }
   }
 
+  private static let systemFields = [
+    "name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
+    "generateName",
+  ]
+
   private func keepSystemFields(_ new: inout Object, _ old: Object) {
-    for field in [
-      "name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
-      "generateName",
-    ] {
-      if old.metadata[field].isNull {
-        new.metadata.remove(field)
-      } else {
-        new.metadata[field] = old.metadata[field]
-      }
+    let kept = old.metadata
+    // Taken out, so that each field is one look-up.
+    var metadata = new.metadata
+    new.metadata = .null
+    for field in Self.systemFields {
+      let value = kept[field]
+      if value.isNull { metadata.remove(field) } else { metadata[field] = value }
     }
-    new.metadata.remove("resourceVersion")
+    metadata.remove("resourceVersion")
+    new.metadata = metadata
   }
 
   /// Generations count changes of everything but metadata and status.

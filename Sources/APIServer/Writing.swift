@@ -240,7 +240,7 @@ extension APIServer {
           .badRequest,
           "the \(field) in the data (\(given)) does not match the expected \(field) (\(expected)) of \(kind.resource)")
       }
-      object.value[field] = .string(expected)
+      if given != expected { object.value[field] = .string(expected) }
     }
     object.metadata.remove("managedFields")
     object.metadata.remove("selfLink")

@@ -72,12 +72,20 @@ package enum Value: Sendable, Hashable {
       }
     }
 
-    /// Changes a member in place, without copying its value; it is made as `.null` if absent.
-    package mutating func update<R>(_ key: String, _ body: (inout Value) -> R) -> R {
+    /// Where a member is; it is made as `.null` if absent.
+    fileprivate mutating func place(_ key: String) -> Int {
       let (index, found) = position(key)
       if !found { members.insert(Pair(key: key, value: .null), at: index) }
-      return body(&members[index].value)
+      return index
     }
+
+    fileprivate subscript(place: Int) -> Value {
+      get { members[place].value }
+      _modify { yield &members[place].value }
+    }
+
+    /// Changes a member in place, without copying its value; it is made as `.null` if absent.
+    package mutating func update<R>(_ key: String, _ body: (inout Value) -> R) -> R { body(&self[place(key)]) }
 
     /// Appends a member that is known to sort last; false if it does not (the decoder's check for order and repeats).
     package mutating func appendLast(_ key: String, _ value: Value) -> Bool {
@@ -117,7 +125,7 @@ extension Value {
   }
   package var array: [Value]? { if case .array(let value) = self { value } else { nil } }
   package var object: Fields? { if case .object(let value) = self { value } else { nil } }
-  package var isNull: Bool { self == .null }
+  package var isNull: Bool { if case .null = self { true } else { false } }
 
   /// The member of an object; `.null` where there is none. Assigning makes objects on the way; assigning
   /// `.null` stores a null (use `remove` to take a member away).
@@ -132,12 +140,10 @@ extension Value {
     _modify {
       var fields = object ?? Fields()
       self = .null
-      var member = fields[key] ?? .null
-      defer {
-        fields[key] = member
-        self = .object(fields)
-      }
-      yield &member
+      let place = fields.place(key)
+      defer { self = .object(fields) }
+      // In place: a member that was taken out first would be referenced twice, and copied by its first change.
+      yield &fields[place]
     }
   }
 

@@ -11,14 +11,17 @@ package struct Object: Sendable, Hashable {
   package var metadata: Value {
     get { value["metadata"] }
     set { value["metadata"] = newValue }
+    _modify { yield &value["metadata"] }
   }
   package var spec: Value {
     get { value["spec"] }
     set { value["spec"] = newValue }
+    _modify { yield &value["spec"] }
   }
   package var status: Value {
     get { value["status"] }
     set { value["status"] = newValue }
+    _modify { yield &value["status"] }
   }
 
   package var name: String { metadata["name"].string ?? "" }

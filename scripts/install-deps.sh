@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing: `scripts/install-deps.sh build` for building, `… build test` for
-# tests and demo too, `bench` for the peers of the bench. Quick when nothing is missing. Works as root or with sudo; else it says what to run.
+# tests and demo too, `bench` for the peers of the bench, `budgets` for counting instructions. Quick when nothing is missing. Works as root or with sudo; else it says what to run.
 set -euo pipefail
 
 # What each is for: the loop, TLS and X.509, the store, Modbus; how SwiftPM finds them.
@@ -9,7 +9,8 @@ build=(libuv1-dev libssl-dev libsqlite3-dev libmodbus-dev pkg-config)
 test=(runc conmon containernetworking-plugins iptables nftables iproute2 skopeo umoci docker-registry busybox-static openssl
   python3-venv procps faketime systemd)
 
-# The peers that the bench is compared with, and the counter of its budgets.
+# The counter of the bench's budgets, and the peers that it is compared with.
+budgets=(valgrind)
 bench=(etcd-server etcd-client nats-server mosquitto valgrind)
 
 wanted=()
@@ -17,8 +18,9 @@ for set in "${@:-build}"; do
   case $set in
     build) wanted+=("${build[@]}") ;;
     test) wanted+=("${test[@]}") ;;
+    budgets) wanted+=("${budgets[@]}") ;;
     bench) wanted+=("${bench[@]}") ;;
-    *) echo "install-deps.sh: unknown set \"$set\"; say build, test or bench" >&2; exit 2 ;;
+    *) echo "install-deps.sh: unknown set \"$set\"; say build, test, budgets or bench" >&2; exit 2 ;;
   esac
 done
 

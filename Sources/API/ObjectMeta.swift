@@ -85,8 +85,14 @@ package struct ObjectMeta: Sendable, Hashable {
 extension ObjectReference {
   /// The reference that a log key stands for; nil if it is no key of an object.
   package init?(key: String) {
-    let parts = key.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false)
-    guard parts.count == 3, !parts[0].isEmpty, !parts[2].isEmpty else { return nil }
-    self.init(resource: String(parts[0]), namespace: String(parts[1]), name: String(parts[2]))
+    // By bytes: every change comes through here several times.
+    let (bytes, slash) = (key.utf8, UInt8(ascii: "/"))
+    guard let first = bytes.firstIndex(of: slash), first > bytes.startIndex,
+      let second = bytes[bytes.index(after: first)...].firstIndex(of: slash),
+      bytes.index(after: second) < bytes.endIndex
+    else { return nil }
+    self.init(
+      resource: String(key[..<first]), namespace: String(key[bytes.index(after: first)..<second]),
+      name: String(key[bytes.index(after: second)...]))
   }
 }

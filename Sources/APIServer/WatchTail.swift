@@ -181,7 +181,7 @@ import ObjectModel
     var found: [String: [TailEntry]] = [:]
     var later: [String: UInt64] = [:]
     for entry in entries.reversed() {
-      let resource = String(entry.key.prefix { $0 != "/" })
+      let resource = String(Substring(entry.key.utf8.prefix { $0 != UInt8(ascii: "/") }))
       if let known = TailEntry(entry, endsPosition: later[resource] != entry.position) {
         found[resource, default: []].append(known)
         later[resource] = entry.position

@@ -34,19 +34,19 @@ import Wire
     self.hub = hub
     self.calls = calls
     session.gather = Session.linkGather
-    session.onHello = { [weak session, unowned hub] hello in
-      session?.pingInterval = hub.pingInterval(hello)
-      session?.ownSpread = hub.spread
-      return .success(["role": "cloud"])
-    }
-    session.onStream = { [weak self] stream in self?.opened(stream) }
-    session.onReady = { [weak self] in self?.ready() }
-    session.onTraffic = { [weak self] in self?.count() }
-    session.onPing = { [weak self] waiting in
-      guard let self else { return }
-      self.hub.links.waits(self.node, waiting, at: self.hub.scheduler.now)
-    }
-    session.pingPosition = { [weak self] in self?.pump?.bookmark() ?? 0 }
+    // Strong: a session lets its callbacks go when it ends, as it always does, and there are thousands of them.
+    session.onHello = { self.greeted($0) }
+    session.onStream = { self.opened($0) }
+    session.onReady = { self.ready() }
+    session.onTraffic = { self.count() }
+    session.onPing = { self.hub.links.waits(self.node, $0, at: self.hub.scheduler.now) }
+    session.pingPosition = { self.pump?.bookmark() ?? 0 }
+  }
+
+  private func greeted(_ hello: Value) -> Result<Value, CallError> {
+    session.pingInterval = hub.pingInterval(hello)
+    session.ownSpread = hub.spread
+    return .success(["role": "cloud"])
   }
 
   private func ready() {
@@ -104,7 +104,7 @@ import Wire
       // With as many as may be named it is not certain that the last is the one that the node writes now.
       statusLane = incarnations.count < LaneMessage.maxIncarnations ? incarnations.last : nil
       pump?.statusLane = statusLane
-      isTold = { [weak self] in self?.pump?.hasTold($0, $1) ?? false }
+      isTold = { self.pump?.hasTold($0, $1) ?? false }
     }
     sink.attach(SessionPipe(stream, of: session), incarnations: incarnations, session: rank, isTold: isTold)
   }

@@ -65,9 +65,10 @@ import Wire
   }
 
   func begin(cursor held: Cursor?, digest: Bytes) {
-    pipe.onWritable = { [weak self] in self?.pump() }
-    pipe.onMessage = { [weak self] message in self?.received(message) }
-    pipe.onEnd = { [weak self] _ in self?.end() }
+    // Strong: the stream lets them go when it is over.
+    pipe.onWritable = { self.pump() }
+    pipe.onMessage = { self.received($0) }
+    pipe.onEnd = { _ in self.end() }
     let tail = hub.log.tail
     let position = hub.index.position
     do throws(SkerryError) {
@@ -186,6 +187,7 @@ import Wire
     phase = .ended
     pipe.onWritable = nil
     pipe.onMessage = nil
+    pipe.onEnd = nil
     hub.detach(self)
   }
 }

@@ -236,7 +236,10 @@ import Wire
         peerHello = hello
         setTimer()
         settle(.success(()))
-        onReady?()
+        let callback = onReady
+        // Neither is asked again.
+        (onReady, onHello) = (nil, nil)
+        callback?()
       case .opened(let id, let message): opened(id, message)
       case .message(let id, let bytes): streams[id]?.arrived(bytes)
       case .ended(let id, let outcome): ended(id, outcome)

@@ -71,7 +71,7 @@ let floor4: [Target] = [
   room("DeviceSDK", ["Base", "Wire", "EventLoop", "API", "Transport", logging]),
 ]
 let floor5: [Target] = [
-  room("CloudControllers", ["Base", "ObjectModel", "API"]),
+  room("CloudControllers", ["Base", "Wire", "ObjectModel", "API"]),
   room("CloudScheduler", ["Base", "ObjectModel", "API"]),
   room(
     "CloudHub",
@@ -176,8 +176,8 @@ let testTargets: [Target] = [
     ]),
   tests(
     "CloudControllers",
-    ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),
-  tests("CloudScheduler", ["Base", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", logging]),
+    ["Base", "Wire", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", "CloudScheduler", logging]),
+  tests("CloudScheduler", ["Base", "Wire", "ObjectModel", "ObjectLog", "EventLoop", "API", "APIServer", logging]),
   tests(
     "ContainerRuntime",
     ["Base", "ObjectModel", "EventLoop", "EventLoopConformance", "ContainerRuntimeConformance", logging]),

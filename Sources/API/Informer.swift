@@ -20,6 +20,18 @@ package protocol Informed: Sendable {
   var uid: String { get }
   /// Throws for an object that cannot be read, which is then reported and left out.
   init(stored: APIObject) throws(SkerryError)
+  /// The same, with what is held already: `old` of this object until now, so that what did not change need not be read
+  /// again, and `neighbour`, another one, with which equal parts are held in common.
+  static func read(_ stored: APIObject, after old: Self?, beside neighbour: Self?) throws(SkerryError) -> Self
+}
+
+extension Informed {
+  package static func read(_ stored: APIObject, after old: Self?, beside neighbour: Self?) throws(SkerryError) -> Self {
+    try Self(stored: stored)
+  }
+
+  /// What is held already in place of what is equal to it: of thousands of objects most lists and labels are alike.
+  package static func held<T: Equatable>(_ new: T, or old: T?) -> T { if let old, old == new { old } else { new } }
 }
 
 extension Object: Informed {
@@ -65,6 +77,8 @@ extension Object: Informed {
   private let logger: Logger
 
   private var cache: [ObjectKey: Cached] = [:]
+  /// The item that was read last.
+  private var last: Item?
   private var indexes: [IndexState] = []
   private var handlers: [Handler] = []
   private var waiters: [(target: UInt64, action: @LoopActor () -> Void)] = []
@@ -228,13 +242,15 @@ extension Object: Informed {
     if event.kind == .deleted {
       replace(key, with: nil)
     } else {
-      replace(key, with: read(object))
+      replace(key, with: read(object, after: cache[key]?.item))
     }
   }
 
-  private func read(_ object: APIObject) -> Cached? {
+  private func read(_ object: APIObject, after old: Item?) -> Cached? {
     do throws(SkerryError) {
-      return Cached(revision: object.revision, item: try Item(stored: object))
+      let item = try Item.read(object, after: old, beside: last)
+      last = item
+      return Cached(revision: object.revision, item: item)
     } catch {
       logger.error(.unreadableObject, "\(object.reference.key) is left out, since it cannot be read: \(error)")
       return nil
@@ -254,7 +270,7 @@ extension Object: Informed {
       let answer = try await api.list(page, caller: caller)
       guard !stopped else { return }
       for object in answer.items {
-        if let cached = read(object) { fresh[ObjectKey(object.reference)] = cached }
+        if let cached = read(object, after: nil) { fresh[ObjectKey(object.reference)] = cached }
       }
       reached = answer.revision
       page.continuation = answer.continuation

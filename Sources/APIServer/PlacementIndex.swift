@@ -87,8 +87,11 @@ import ObjectModel
   }
 
   private func follow(_ entries: [Entry]) {
+    let isMaking = tables.values.contains { $0.changed != nil }
     for entry in entries {
       position = entry.position
+      // Most changes are of a status, and leave the object where it is. A table that is being made must hear of them.
+      if entry.type == .modified, entry.previousMeta == entry.object.meta, !isMaking { continue }
       guard let slash = entry.key.utf8.firstIndex(of: UInt8(ascii: "/")) else { continue }
       let resource = String(entry.key[..<slash])
       guard tables[resource] != nil else { continue }

@@ -3,17 +3,26 @@ import Base
 import ObjectLog
 import ObjectModel
 
-/// One entry with its metadata decoded and its events made: once for all watches.
+/// One entry, its metadata decoded and its events made when a watch asks first: once for all watches.
 @LoopActor final class TailEntry {
   let entry: Entry
   let reference: ObjectReference
-  let meta: ObjectMeta
-  let previousMeta: ObjectMeta?
   /// Whether no later entry of the same resource has this position.
   let endsPosition: Bool
   var place: (position: UInt64, index: UInt32) { (entry.position, entry.index) }
   /// The event that the watches were told of last: nearly all see the same kind at the same position.
   private var told: WatchEvent?
+
+  /// The metadata, for watches that select; most do not.
+  private(set) lazy var meta = Self.decode(entry.object.meta)
+  /// Most changes are of a status, and leave the metadata as it is.
+  private(set) lazy var previousMeta =
+    entry.previousMeta == entry.object.meta ? meta : entry.previousMeta.map(Self.decode)
+
+  /// What does not decode has no labels and no fields.
+  private nonisolated static func decode(_ bytes: Bytes) -> ObjectMeta {
+    (try? ObjectMeta(decoding: bytes)) ?? ObjectMeta()
+  }
 
   /// The entry as an event of this kind.
   func event(_ kind: WatchEvent.Kind, at position: UInt64) -> WatchEvent {
@@ -42,19 +51,12 @@ import ObjectModel
       + (entry.previousMeta?.count ?? 0)
   }
 
-  /// nil for an entry that is no object or does not decode; it is passed over.
+  /// nil for an entry that is no object; it is passed over.
   init?(_ entry: Entry, endsPosition: Bool) {
-    guard let reference = ObjectReference(key: entry.key), let meta = try? ObjectMeta(decoding: entry.object.meta)
-    else {
-      return nil
-    }
+    guard let reference = ObjectReference(key: entry.key) else { return nil }
     self.entry = entry
     self.reference = reference
-    self.meta = meta
     self.endsPosition = endsPosition
-    // Most changes are of a status, and leave it as it is.
-    let isSame = entry.previousMeta == entry.object.meta
-    previousMeta = isSame ? meta : entry.previousMeta.flatMap { try? ObjectMeta(decoding: $0) }
   }
 }
 

@@ -10,10 +10,33 @@ package struct MetaState: Informed, Hashable {
   package var owners: [OwnerReference]
   package var finalizers: [String]
   package var isBeingDeleted: Bool
+  /// Of the body that it was read from; nil if that is not known.
+  private var mark: Int?
 
   package init(stored: APIObject) throws(SkerryError) {
+    try self.init(stored, stored.mark())
+  }
+
+  private init(_ stored: APIObject, _ mark: Int) throws(SkerryError) {
     let object = Object(["metadata": try stored.decodedMetadata()])
     self.init(object, key: ObjectKey(stored.reference), revision: stored.revision)
+    self.mark = mark
+  }
+
+  /// A change of status alone is a new revision and nothing else.
+  package static func read(
+    _ stored: APIObject, after old: MetaState?, beside neighbour: MetaState?
+  ) throws(SkerryError) -> MetaState {
+    let mark = try stored.mark()
+    if let old, old.mark == mark {
+      var same = old
+      same.revision = stored.revision
+      return same
+    }
+    var new = try MetaState(stored, mark)
+    new.owners = held(new.owners, or: neighbour?.owners)
+    new.finalizers = held(new.finalizers, or: neighbour?.finalizers)
+    return new
   }
 
   package init(_ object: Object, key: ObjectKey, revision: UInt64) {
@@ -23,6 +46,7 @@ package struct MetaState: Informed, Hashable {
     owners = object.ownerReferences
     finalizers = object.finalizers
     isBeingDeleted = object.isBeingDeleted
+    mark = nil
   }
 
   package static let foreground = "foregroundDeletion"

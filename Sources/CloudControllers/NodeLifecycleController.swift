@@ -37,7 +37,7 @@ import ObjectModel
     }
     box.value = self
     controller.onRoom = { [weak self] in self?.enqueueAll() }
-    caches.nodes.onChange { [weak self] key, _, new in self?.nodeChanged(key, new) }
+    caches.nodes.onChange { [weak self] key, old, new in self?.nodeChanged(key, old, new) }
   }
 
   package func start() { controller.start(after: [caches.nodes]) }
@@ -49,8 +49,10 @@ import ObjectModel
 
   private func enqueueAll() { for key in caches.nodes.keys { controller.enqueue(key) } }
 
-  private func nodeChanged(_ key: ObjectKey, _ new: NodeState?) {
+  private func nodeChanged(_ key: ObjectKey, _ old: NodeState?, _ new: NodeState?) {
     if let new {
+      // A heartbeat: silence is looked for by time, and what is decided otherwise has not changed.
+      if let old, new.decidesTheSame(as: old) { return }
       if firstSeen[new.uid] == nil { firstSeen[new.uid] = scheduler.now }
     } else {
       let uids = Set(caches.nodes.items.map(\.uid))

@@ -84,15 +84,15 @@ package struct NodeLifecycleDecision {
     let heard = max(inputs.lastHeard ?? inputs.firstSeen, inputs.firstSeen)
     let grace = max(settings.grace(inputs.node), (inputs.interval ?? .zero) * 3)
     let left = grace - (inputs.now - heard)
-    var ready = inputs.node.condition("Ready")
+    let ready = inputs.node.status("Ready")
     if left > .zero {
       again = left
-    } else if ready == nil || ready?.status != "Unknown" {
+    } else if ready != "Unknown" {
       let told = ready != nil
-      ready = Condition(
+      let silent = Condition(
         "Ready", nil, reason: told ? "NodeStatusUnknown" : "NodeStatusNeverUpdated",
         message: told ? "The node has not been heard within its grace period." : "The node never posted its status.")
-      conditions = Self.unknown(inputs.node, ready, now: inputs.wall)
+      conditions = Self.unknown(inputs.node, silent, now: inputs.wall)
       event = ("NodeNotReady", "Node \(inputs.node.name) status is now: NodeNotReady")
     }
     // What silence changes is written first; the taints follow when the cache shows it.
@@ -102,10 +102,11 @@ package struct NodeLifecycleDecision {
   }
 
   /// Nothing that a silent node said of itself is known any more.
-  private static func unknown(_ node: NodeState, _ ready: Condition?, now: WallTime) -> [Value] {
-    var status: Value = ["conditions": .array(node.conditions.map(\.value))]
-    if let ready { Conditions.set(&status, ready, now: now) }
-    for condition in node.conditions where condition.type != "Ready" && condition.status != "Unknown" {
+  private static func unknown(_ node: NodeState, _ ready: Condition, now: WallTime) -> [Value] {
+    let conditions = node.conditions
+    var status: Value = ["conditions": .array(conditions.map(\.value))]
+    Conditions.set(&status, ready, now: now)
+    for condition in conditions where condition.type != "Ready" && condition.status != "Unknown" {
       Conditions.set(
         &status,
         Condition(
@@ -115,12 +116,12 @@ package struct NodeLifecycleDecision {
     return status["conditions"].array ?? []
   }
 
-  private mutating func wantedTaints(_ inputs: Inputs, _ ready: Condition?) -> [Taint] {
+  private mutating func wantedTaints(_ inputs: Inputs, _ ready: String?) -> [Taint] {
     let node = inputs.node
     var wanted: [(key: String, effect: String)] = []
     var evicting: String?
     // A node without the condition has not started yet.
-    switch ready?.status {
+    switch ready {
     case "True": break
     case "Unknown": evicting = Taint.unreachable
     default: evicting = Taint.notReady
@@ -134,7 +135,7 @@ package struct NodeLifecycleDecision {
         holdsBack = ready != nil
       }
     }
-    for (type, taint) in Self.pressures where node.condition(type)?.isTrue == true {
+    for (type, taint) in Self.pressures where node.status(type) == "True" {
       wanted.append((taint, "NoSchedule"))
     }
     if node.isUnschedulable { wanted.append((Taint.unschedulable, "NoSchedule")) }

@@ -83,6 +83,7 @@ package enum EvictionDecision: Sendable, Hashable {
       if let old { seen[old.uid] = nil }
       return
     }
+    if let old, old.uid == new.uid, old.taints == new.taints { return }
     let taints = new.taints.filter { $0.effect == "NoExecute" }
     let before = seen[new.uid] ?? []
     let after = taints.map { taint in

@@ -151,14 +151,34 @@ import Wire
   }
 
   private func applyNext() {
-    guard !applying, !queue.isEmpty else { return }
+    guard !applying, let first = next() else { return }
     applying = true
-    let (batch, pipe) = queue.removeFirst()
     spawn {
-      await self.take(batch, pipe)
+      var now = first
+      while true {
+        await self.take(now.batch, now.pipe)
+        guard let next = self.next() else { break }
+        now = next
+      }
       self.applying = false
-      self.applyNext()
     }
+  }
+
+  /// What waited while the batch before it was applied: all that follows on it and came over one stream is one batch, so
+  /// that a node is not a commit behind for each. The answer to the last answers them all.
+  private func next() -> (batch: LaneBatch, pipe: any MessagePipe)? {
+    guard var first = queue.first else { return nil }
+    var count = 1
+    // What will be refused or is a repetition is answered by itself.
+    let isDue = cursors[first.batch.incarnation] == first.batch.after
+    while isDue, count < queue.count, queue[count].pipe === first.pipe,
+      let joined = first.batch.joined(queue[count].batch)
+    {
+      first.batch = joined
+      count += 1
+    }
+    queue.removeFirst(count)
+    return first
   }
 
   private func take(_ batch: LaneBatch, _ pipe: any MessagePipe) async {

@@ -115,6 +115,10 @@ import Sync
       index.pass(position: entry.position)
       return []
     }
+    // Most changes are of a status, and mean for slices what the object meant before.
+    if entry.type == .modified, entry.previousMeta == entry.object.meta {
+      return index.change(position: entry.position, key: entry.key)
+    }
     let facts = deleted ? SliceFacts(node: nil, references: []) : facts(entry.key, entry.object.meta)
     let log = log
     // As of this entry, not of the log's end: at a start the rest of history is still to come.

@@ -19,12 +19,30 @@ package final class NodeRecord: Informed {
   package let maxPods: Int64
   /// Bytes of the images that it holds, by name.
   package let images: [String: Int64]
+  /// Of what it was read from; nil if that is not known.
+  private let mark: Int?
+  /// The members of a node's status that are looked at.
+  private static let members = ["allocatable", "capacity", "images"]
 
   package convenience init(stored: APIObject) throws(SkerryError) {
-    self.init(try stored.decoded(status: ["allocatable", "capacity", "images"]))
+    try self.init(stored, stored.mark(status: Self.members))
   }
 
-  package init(_ object: Object) {
+  private convenience init(_ stored: APIObject, _ mark: Int) throws(SkerryError) {
+    self.init(try stored.decoded(status: Self.members), mark: mark)
+  }
+
+  /// The same record if nothing changed that is looked at: most changes of a node are heartbeats.
+  package static func read(
+    _ stored: APIObject, after old: NodeRecord?, beside neighbour: NodeRecord?
+  ) throws(SkerryError) -> NodeRecord {
+    let mark = try stored.mark(status: members)
+    if let old, old.mark == mark { return old }
+    return try NodeRecord(stored, mark)
+  }
+
+  package init(_ object: Object, mark: Int? = nil) {
+    self.mark = mark
     let node = Node(object)
     name = object.name
     uid = object.uid

@@ -108,6 +108,7 @@ import ObjectModel
 
   private func nodeChanged(_ old: NodeRecord?, _ new: NodeRecord?) {
     if let new {
+      if old === new { return }
       cluster.set(new)
       // A node's images change often and let nobody in.
       if let old, old.offersTheSame(as: new) { return }

@@ -57,6 +57,18 @@ package struct LaneBatch: Sendable, Hashable {
   /// The readings that travelled packed, one by one.
   package var readings: [Reading] { packed?.list(after: after) ?? [] }
 
+  /// This batch and the one that follows on it as one; nil if it does not follow, closes anything or travelled packed, or
+  /// if there would be more entries than a batch may have.
+  package func joined(_ next: LaneBatch) -> LaneBatch? {
+    guard next.incarnation == incarnation, next.after == through, !closes, !next.closes, packed == nil,
+      next.packed == nil, entries.count + next.entries.count <= LaneSender.maxBatchEntries
+    else { return nil }
+    var joined = self
+    joined.through = next.through
+    joined.entries += next.entries
+    return joined
+  }
+
   /// The one entry behind `after` and nothing else: said in fewer bytes.
   var isOne: Bool {
     guard !closes, entries.count == 1, let only = entries.first?.number else { return false }

@@ -116,6 +116,17 @@ package struct SliceIndex: Sendable {
     return Set(changes.map(\.node))
   }
 
+  /// Takes in a change of an object that is there already, which leaves its facts as they are; answers the nodes that
+  /// see it.
+  package mutating func change(position: UInt64, key: String) -> Set<String> {
+    precondition(position >= self.position, "the log's positions only rise")
+    self.position = position
+    guard let nodes = watchers[key] else { return [] }
+    let effect: SliceChange.Effect = present.insert(key).inserted ? .enters : .changed
+    record(nodes.map { (node: $0, key: key, effect: effect) })
+    return nodes
+  }
+
   /// An entry of the log that changes no slice: the index only moves on.
   package mutating func pass(position: UInt64) { self.position = max(self.position, position) }
 

@@ -3,6 +3,7 @@ import Base
 import CloudControllers
 import ObjectModel
 import Testing
+import Wire
 
 private func node(
   _ conditions: [Value], taints: [Taint] = [], unschedulable: Bool = false, group: String = ""
@@ -33,6 +34,30 @@ private func decide(
 }
 
 @Suite struct NodeLifecycleTests {
+  private func stored(_ revision: UInt64, ready: String, message: String, spec: Value = [:]) -> APIObject {
+    let condition: Value = ["type": "Ready", "status": .string(ready), "message": .string(message)]
+    return APIObject(
+      reference: ObjectReference(resource: "nodes", name: "n1"), revision: revision,
+      body: CBOR.encode(["metadata": ["name": "n1", "uid": "u1"], "spec": spec]),
+      status: CBOR.encode(["conditions": [condition, "odd"], "phase": "x"]))
+  }
+
+  @Test func aHeartbeatDecidesNothingAnew() throws {
+    let first = try NodeState.read(stored(1, ready: "True", message: "a"), after: nil, beside: nil)
+    #expect(first.isReady)
+    let beat = try NodeState.read(stored(2, ready: "True", message: "b"), after: first, beside: nil)
+    #expect(beat.decidesTheSame(as: first))
+    #expect(beat.revision == 2)
+    #expect(beat.conditions.first?.message == "b")
+    let silent = try NodeState.read(stored(3, ready: "Unknown", message: "b"), after: beat, beside: nil)
+    #expect(!silent.decidesTheSame(as: beat))
+    #expect(silent.status("Ready") == "Unknown")
+    let cordoned = try NodeState.read(
+      stored(4, ready: "Unknown", message: "b", spec: ["unschedulable": true]), after: silent, beside: nil)
+    #expect(!cordoned.decidesTheSame(as: silent))
+    #expect(cordoned.isUnschedulable)
+  }
+
   @Test func aNodeHasItsWholeGraceFromWhenItWasFirstSeen() {
     let node = node([condition("Ready", "True")])
     #expect(decide(node, seen: 0, at: 44).conditions == nil)

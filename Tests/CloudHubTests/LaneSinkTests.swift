@@ -14,12 +14,15 @@ import Wire
     var stored: [Incarnation: UInt64] = [:]
     var kept: [Incarnation] = []
     var fails = false
+    /// How many batches it was given.
+    var batches = 0
     func cursor(node: String, lane: Lane, incarnation: Incarnation) throws(SkerryError) -> UInt64 {
       stored[incarnation] ?? 0
     }
     func keepOnly(_ incarnations: [Incarnation], node: String, lane: Lane) { kept = incarnations }
     func apply(_ batch: LaneBatch, node: String, lane: Lane) async throws(SkerryError) {
       if fails { throw SkerryError(.unavailable, "the disk is full") }
+      batches += 1
       applied += batch.entries.map(\.number)
       stored[batch.incarnation] = batch.through
     }
@@ -180,6 +183,30 @@ import Wire
       #expect(try await answers(pipe, 1, [id]) == [])
       #expect(pipe.failure?.reason == "ServiceUnavailable")
       #expect(effect.stored[id] == nil)
+    }
+  }
+
+  /// What arrives while a batch is applied is one batch, and answered once.
+  @Test func whatWaitedIsAppliedTogether() async throws {
+    try await onLoop {
+      _ = Loop.startShared()
+      let id = try #require(Incarnation(Bytes(repeating: 6, count: 16)))
+      let effect = Effect()
+      let sink = LaneSink(node: "n1", lane: .status, effect: effect, logger: Logger(label: "test"), applied: Counter())
+      let pipe = Pipe()
+      sink.attach(pipe, incarnations: [id])
+      _ = try await answers(pipe, 1, [id])
+      for number in 0..<4 as Range<UInt64> { pipe.onMessage?(batch(id, number, number + 1)) }
+      // A gap is not bridged: it is refused by itself.
+      pipe.onMessage?(batch(id, 5, 6))
+      #expect(
+        try await answers(pipe, 3, [id]) == [
+          .applied(id, number: 1, refused: false), .applied(id, number: 4, refused: false),
+          .applied(id, number: 4, refused: true),
+        ])
+      #expect(effect.applied == [1, 2, 3, 4])
+      #expect(effect.batches == 2)
+      #expect(effect.stored[id] == 4)
     }
   }
 }

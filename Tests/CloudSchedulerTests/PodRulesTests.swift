@@ -43,9 +43,9 @@ private func spread(
 }
 
 /// A pod of an app, perhaps in another namespace.
-private func app(_ name: String, _ app: String, namespace: String = "default", _ spec: (String, Value)...)
-  -> PodDemand
-{
+private func app(
+  _ name: String, _ app: String, namespace: String = "default", isLeaving: Bool = false, _ spec: (String, Value)...
+) -> PodDemand {
   var value: Value = [
     "kind": "Pod",
     "metadata": [
@@ -55,6 +55,7 @@ private func app(_ name: String, _ app: String, namespace: String = "default", _
     "spec": ["containers": [["name": "c", "image": "web:1"]]],
   ]
   for (key, member) in spec { value["spec"][key] = member }
+  if isLeaving { value["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z" }
   return PodDemand(Object(value), key: ObjectKey(namespace: namespace, name: name))
 }
 
@@ -141,9 +142,7 @@ private func app(_ name: String, _ app: String, namespace: String = "default", _
     cluster.place(demand("p3"), on: "b")
     #expect(decide(demand("p4"), cluster) == .node("a"))
     // A pod that is leaving holds no place.
-    var leaving = app("p1", "web")
-    leaving.isBeingDeleted = true
-    cluster.place(leaving, on: "a")
+    cluster.place(app("p1", "web", isLeaving: true), on: "a")
     cluster.removePod("uid-p3")
     #expect(decide(demand("p4"), cluster) == .node("a"))
     // Only zone z2 is left open by its selector, so z1 counts no more.

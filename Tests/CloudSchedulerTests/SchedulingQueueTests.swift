@@ -108,8 +108,9 @@ private func prioritised(_ name: String, _ priority: Int64) -> PodDemand {
     _ = queue.take(now: at(0))
     queue.refuse(pod("a").key, now: at(0))
     // What was written about it is no reason.
-    var told = pod("a", cpu: "8")
-    told.unscheduledMessage = "0/1 nodes are available"
+    let said: Value = ["type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"]
+    let told = pod("a", cpu: "8", status: ["conditions": [said]])
+    #expect(told != pod("a", cpu: "8"))
     queue.add(told, now: at(10))
     #expect(queue.take(now: at(10)) == nil)
     queue.add(pod("a", cpu: "1"), now: at(11))
@@ -121,8 +122,7 @@ private func prioritised(_ name: String, _ priority: Int64) -> PodDemand {
     queue.add(pod("a"), now: at(0))
     _ = queue.take(now: at(0))
     queue.refuse(pod("a").key, now: at(0))
-    var other = pod("a")
-    other.uid = "another"
+    let other = pod("a", metadata: [("uid", "another")])
     queue.add(other, now: at(0))
     #expect(queue.take(now: at(0))?.uid == "another")
   }

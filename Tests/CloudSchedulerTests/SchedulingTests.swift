@@ -3,6 +3,7 @@ import Base
 import CloudScheduler
 import ObjectModel
 import Testing
+import Wire
 
 func node(
   _ name: String, cpu: String = "4", memory: String = "8Gi", pods: Int64 = 110, labels: [String: String] = [:],
@@ -21,7 +22,7 @@ func node(
 
 func pod(
   _ name: String, cpu: String? = nil, memory: String? = nil, owner: String? = nil, spec: [(String, Value)] = [],
-  node: String? = nil
+  node: String? = nil, metadata: [(String, Value)] = [], status: Value = [:]
 ) -> PodDemand {
   var requests: Value = [:]
   if let cpu { requests["cpu"] = .string(cpu) }
@@ -38,6 +39,8 @@ func pod(
   }
   for (key, member) in spec { value["spec"][key] = member }
   if let node { value["spec"]["nodeName"] = .string(node) }
+  for (key, member) in metadata { value["metadata"][key] = member }
+  value["status"] = status
   return PodDemand(Object(value), key: ObjectKey(namespace: "default", name: name))
 }
 
@@ -50,6 +53,31 @@ func cluster(_ nodes: [NodeRecord]) -> Cluster {
 func decide(_ demand: PodDemand, _ cluster: Cluster, seed: UInt64 = 1) -> Scheduling.Outcome {
   var scheduling = Scheduling()
   return scheduling.decide(demand, cluster, random: SeededRandom(seed: seed))
+}
+
+@Suite struct ItemTests {
+  @Test func aNodeIsReadAnewOnlyWhenWhatItOffersChanges() throws {
+    func stored(_ revision: UInt64, cpu: String, heard: String, labels: Value = [:]) -> APIObject {
+      APIObject(
+        reference: ObjectReference(resource: "nodes", name: "n1"), revision: revision,
+        body: CBOR.encode(["metadata": ["name": "n1", "uid": "u1", "labels": labels]]),
+        status: CBOR.encode(["allocatable": ["cpu": .string(cpu)], "conditions": [["message": .string(heard)]]]))
+    }
+    let first = try NodeRecord.read(stored(1, cpu: "4", heard: "a"), after: nil, beside: nil)
+    #expect(try NodeRecord.read(stored(2, cpu: "4", heard: "b"), after: first, beside: nil) === first)
+    let grown = try NodeRecord.read(stored(3, cpu: "8", heard: "b"), after: first, beside: nil)
+    #expect(grown.allocatable.cpu == 8_000)
+    let labelled = try NodeRecord.read(stored(4, cpu: "8", heard: "b", labels: ["a": "b"]), after: grown, beside: nil)
+    #expect(labelled.labels == ["a": "b"])
+  }
+
+  @Test func podsAreEqualByWhatTheyAsk() {
+    #expect(pod("a", cpu: "1") == pod("a", cpu: "1"))
+    #expect(pod("a", cpu: "1") != pod("a", cpu: "2"))
+    #expect(pod("a") != pod("a", node: "n1"))
+    #expect(pod("a", owner: "x") != pod("a", owner: "y"))
+    #expect(pod("a") != pod("a", spec: [("nodeSelector", ["disk": "ssd"])]))
+  }
 }
 
 @Suite struct FilterTests {
@@ -202,8 +230,7 @@ func decide(_ demand: PodDemand, _ cluster: Cluster, seed: UInt64 = 1) -> Schedu
     cluster.place(pod("kept", owner: "rs"), on: "b")
     #expect(decide(pod("new", owner: "rs"), cluster) == .node("b"))
     for index in 0..<3 {
-      var leaving = pod("old\(index)", owner: "rs")
-      leaving.isBeingDeleted = true
+      let leaving = pod("old\(index)", owner: "rs", metadata: [("deletionTimestamp", "2026-01-01T00:00:00Z")])
       cluster.place(leaving, on: "a")
     }
     #expect(decide(pod("new", owner: "rs"), cluster) == .node("a"))

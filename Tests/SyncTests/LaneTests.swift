@@ -18,6 +18,22 @@ import Testing
     #expect(SinkDecision.decide(batch(7, 9), cursor: 5) == .outOfOrder)
   }
 
+  @Test func batchesThatFollowEachOtherJoinUpToABound() throws {
+    let (id, other) = (try incarnation(1), try incarnation(2))
+    func batch(_ after: UInt64, _ through: UInt64, of id: Incarnation, closes: Bool = false) -> LaneBatch {
+      let entries = ((after + 1)...through).map { LaneEntry(number: $0, payload: [UInt8(truncatingIfNeeded: $0)]) }
+      return LaneBatch(incarnation: id, after: after, through: through, entries: entries, closes: closes)
+    }
+    let first = batch(3, 5, of: id)
+    #expect(first.joined(batch(5, 9, of: id)) == batch(3, 9, of: id))
+    #expect(first.joined(batch(6, 9, of: id)) == nil)
+    #expect(first.joined(batch(5, 9, of: other)) == nil)
+    #expect(first.joined(batch(5, 9, of: id, closes: true)) == nil)
+    let most = UInt64(LaneSender.maxBatchEntries)
+    #expect(first.joined(batch(5, 3 + most, of: id)) != nil)
+    #expect(first.joined(batch(5, 4 + most, of: id)) == nil)
+  }
+
   @Test func olderIncarnationsGoFirstAndTheWindowHolds() throws {
     let (old, new) = (try incarnation(1), try incarnation(2))
     var sender = LaneSender(incarnations: [(old, 3), (new, 2)], cursors: [old: 1], window: 1)

@@ -92,6 +92,28 @@ import Testing
     #expect(world.index.changes(of: "n1", after: 6, limit: 2)?.through == 6)
   }
 
+  /// A change that leaves the facts as they are is the same, told in short.
+  @Test func aChangeOfAnObjectThatStaysWhereItIsReachesWhoSeesIt() {
+    func index(_ change: (inout SliceIndex, UInt64, String) -> Set<String>) -> (SliceIndex, [Set<String>]) {
+      var index = SliceIndex(at: 0)
+      let pod = SliceFacts(node: "n1", references: ["configmaps/a/c"])
+      _ = index.apply(position: 1, key: "pods/a/p", deleted: false, facts: pod) { _ in false }
+      let told = [change(&index, 2, "pods/a/p"), change(&index, 3, "configmaps/a/c"), change(&index, 4, "pods/a/q")]
+      return (index, told)
+    }
+    let (long, toldLong) = index { index, position, key in
+      let facts = SliceFacts(
+        node: key == "pods/a/p" ? "n1" : nil, references: key == "pods/a/p" ? ["configmaps/a/c"] : [])
+      return index.apply(position: position, key: key, deleted: false, facts: facts) { _ in true }
+    }
+    let (short, toldShort) = index { $0.change(position: $1, key: $2) }
+    #expect(toldShort == [["n1"], ["n1"], []])
+    #expect(toldShort == toldLong)
+    #expect(short.changes(of: "n1", after: 0, limit: 9)?.changes == long.changes(of: "n1", after: 0, limit: 9)?.changes)
+    #expect(short.keys(of: "n1") == long.keys(of: "n1"))
+    #expect(short.position == 4)
+  }
+
   @Test func randomHistoriesAgreeWithAModel() {
     let random = SeededRandom(seed: 7)
     for _ in 0..<200 {

@@ -26,6 +26,7 @@ extension SQLiteObjectLog {
   // MARK: Failure
 
   func stopped(_ error: SkerryError) {
+    overlay.forget()
     failure = error
     metrics.failures.add()
     onFailure?(error)
@@ -112,6 +113,7 @@ extension SQLiteObjectLog {
   private func resume(_ state: LogState) throws(SkerryError) {
     let database = try Database.reader(path: configuration.path, vfs: configuration.vfs)
     reader = try LogReader(database, sealing: configuration.sealing, limits: limits)
+    overlay.forget()
     retainedBytes = state.retained
     guard state.cursor.log == tail.log, state.cursor.epoch == tail.epoch else {
       tail = state.cursor

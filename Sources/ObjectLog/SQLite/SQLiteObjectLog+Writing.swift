@@ -214,6 +214,10 @@ struct PrivateOverlay {
     var jobs: Int
   }
   private var items: [String: Item] = [:]
+  /// Values that were published last, so that who writes a key again and again does not have it read each time.
+  private var known: [String: Bytes] = [:]
+  /// Keys remembered; beyond it all are forgotten and remembered anew.
+  private static let maxKnown = 4_096
 
   /// The published value, if a job may be about to change it; outer nil: ask the database.
   subscript(key: String) -> Bytes?? { items[key].map(\.value) }
@@ -228,7 +232,8 @@ struct PrivateOverlay {
     for change in privates {
       for item in change {
         if items[item.key] == nil, started[item.key] == nil {
-          started[item.key] = Item(value: try reader.privateValue(item.key), jobs: 0)
+          let value = if let known = known[item.key] { known } else { try reader.privateValue(item.key) }
+          started[item.key] = Item(value: value, jobs: 0)
         }
       }
     }
@@ -248,8 +253,17 @@ struct PrivateOverlay {
         guard var entry = items[item.key] else { continue }
         if applied { entry.value = item.value }
         entry.jobs -= 1
-        items[item.key] = entry.jobs == 0 ? nil : entry
+        guard entry.jobs == 0 else {
+          items[item.key] = entry
+          continue
+        }
+        items[item.key] = nil
+        if known.count >= Self.maxKnown { known = [:] }
+        known[item.key] = applied ? entry.value : nil
       }
     }
   }
+
+  /// The writer stopped: what was on its way may be on disk, or not.
+  mutating func forget() { known = [:] }
 }

@@ -50,6 +50,16 @@ package struct PodState: Informed, Hashable {
     self.init(object, key: ObjectKey(stored.reference), revision: stored.revision)
   }
 
+  package static func read(
+    _ stored: APIObject, after old: PodState?, beside neighbour: PodState?
+  ) throws(SkerryError) -> PodState {
+    var pod = try PodState(stored: stored)
+    pod.labels = held(pod.labels, or: neighbour?.labels)
+    pod.owners = held(pod.owners, or: neighbour?.owners)
+    pod.tolerations = held(pod.tolerations, or: neighbour?.tolerations)
+    return pod
+  }
+
   package init(_ object: Object, key: ObjectKey, revision: UInt64) {
     self.init(key: key, uid: object.uid)
     self.revision = revision

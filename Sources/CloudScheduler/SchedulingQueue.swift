@@ -158,16 +158,6 @@ package struct SchedulingQueue {
   }
 }
 
-extension PodDemand {
-  /// True if a node that was refused for one is refused for the other; what was written about it does not count.
-  func asksTheSame(as other: PodDemand) -> Bool {
-    var same = other
-    same.unscheduledMessage = unscheduledMessage
-    same.otherConditions = otherConditions
-    return self == same
-  }
-}
-
 /// A binary heap whose least element comes first.
 struct MinHeap<Element: Comparable> {
   private var elements: [Element] = []

@@ -9,7 +9,7 @@ package struct LogLimits: Sendable {
   /// Entries of the newest history that are kept in memory for tail readers.
   package var tailEntries = 8192
   /// Bytes of the newest history that are kept in memory.
-  package var tailBytes = 16 << 20
+  package var tailBytes = 8 << 20
   /// Changes that may wait for the writer; more are answered `limitExceeded`, so that a writer slower than its
   /// callers cannot fill memory.
   package var waitingChanges = 16_384

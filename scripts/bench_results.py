@@ -4,6 +4,7 @@
 Of a figure that stands in several results the first one counts. Every promise is told as it is, also one that is missed.
 """
 import json
+import re
 import sys
 
 # What is promised: the row, what is measured, where it stands (scenario, figure), and its limit: a number, or a function
@@ -75,6 +76,10 @@ def spread(figure):
         f"{number(figure['median'])} ({number(low)} to {number(high)})")
 
 
+def command_option(command, name):
+    return command[command.index(name) + 1] if name in command else None
+
+
 def main(paths):
     results = [json.load(open(path, encoding="utf-8")) for path in paths]
     scenarios = {}
@@ -94,9 +99,8 @@ def main(paths):
           f"{machine['memory'] / 2**30:.0f} GiB, {machine['system']}, Linux {machine['kernel'].split('-')[0]}; a virtual "
           "machine, clients and servers on the same cores, loopback")
     for result in results:
-        runs = max((len(f["values"]) for s in result["scenarios"] for f in s["figures"]), default=0)
-        print(f"* Commit {result['commit']}, {result['started']}, {runs} run{'s' if runs != 1 else ''}: "
-              f"`{' '.join(result['command'])}`")
+        what, runs = result["command"][1], command_option(result["command"], "--runs") or "1"
+        print(f"* Commit {result['commit']}, {result['started']}: `make release && RUNS={runs} scripts/bench.sh {what}`")
     print("\n## What is promised\n")
     print("| row | what | measured | limit | |\n|---|---|---|---|---|")
     for row, what, place, sense, limit in PROMISES:
@@ -127,7 +131,7 @@ def main(paths):
                   f"{number(figure['max'])} | {figure['unit']} |")
         print(f"\n{scenario['checked']:,} events checked, violations {scenario.get('violations', 0)}.", end="")
         for note in scenario.get("notes", []) + scenario.get("failures", []):
-            print(f" {note}.", end="")
+            print(" " + re.sub(r"/\S*?/(\.build/)", r"\1", note) + ".", end="")
         print("\n")
 
 

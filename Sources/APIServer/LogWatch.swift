@@ -17,6 +17,8 @@ import ObjectModel
   let selection: Selection
   /// Its name in the tail, from 1; 0 before it is there.
   var number: UInt64 = 0
+  /// Where its selection requires a value, while it is in the tail.
+  var group: WatchGroup?
   private let log: any ObjectLog
   private let tail: WatchTail
   private let ring: WatchRing
@@ -25,7 +27,7 @@ import ObjectModel
   private let history: Int
   private var phase: Phase
   /// The last entry seen.
-  private var place: (position: UInt64, index: UInt32)
+  private var place: LogPlace
   /// Every entry up to this position was seen.
   private var complete: UInt64
   /// `next` answered less than was asked, and the reader waits for `onAvailable`.
@@ -95,9 +97,9 @@ import ObjectModel
   private var offered: TailRun?
 
   func sharedRun() -> EventRun? {
-    guard case .following = phase, selection.selectsAll, !bookmarkWanted, history == tail.history,
-      complete >= ring.floor
-    else { return nil }
+    guard case .following = phase, selection.selectsAll, !bookmarkWanted, history == tail.history else { return nil }
+    settle()
+    guard complete >= ring.floor else { return nil }
     let index = ring.first(behind: place)
     guard index < ring.entries.count, let run = ring.run(from: index, namespace: selection.namespace) else {
       return nil
@@ -132,15 +134,26 @@ import ObjectModel
     wake()
   }
 
-  /// New entries of this resource. A watch that had caught up with `lastBefore` and is not concerned just moves on.
-  func offer(_ entries: [TailEntry], lastBefore: UInt64, through: UInt64) {
+  /// New entries of this resource, which may concern it. A watch that had caught up with `before` and is not concerned
+  /// just moves on.
+  func offer(_ entries: [TailEntry], behind before: LogPlace, through: UInt64) {
+    settle()
     guard hungry else { return }
-    if case .following = phase, complete >= lastBefore, !entries.contains(where: { change($0) != nil }) {
-      complete = through
-      place = (through, .max)
-      return
+    if case .following = phase, place >= before, !entries.contains(where: { change($0) != nil }) {
+      return move(to: (max(through, complete), .max))
     }
     wake()
+  }
+
+  /// Moves over what is known not to concern it.
+  private func settle() {
+    guard let further = group?.settled(place, published: tail.position), further > place else { return }
+    move(to: further)
+  }
+
+  private func move(to further: LogPlace) {
+    place = further
+    complete = max(complete, further.index == .max ? further.position : further.position - 1)
   }
 
   /// Goes on in a later turn of the loop: there is more to look at than one turn should take.
@@ -201,12 +214,14 @@ import ObjectModel
     var scanned = 0
     while count < limit {
       guard scanned < limits.scannedEntries else { return later() }
+      settle()
       if complete >= ring.floor {
         var index = ring.first(behind: place)
         while index < ring.entries.count, count < limit, scanned < limits.scannedEntries {
           if see(ring.entries[index], take) { count += 1 }
           index += 1
           scanned += 1
+          if let group, place >= group.last { index = ring.entries.count }
         }
         if index == ring.entries.count {
           // Nothing of this resource is left up to the newest publication.

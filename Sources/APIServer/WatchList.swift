@@ -1,10 +1,11 @@
 import Base
 
-/// The watches of one resource in the order in which they began. That is also about the order in which their sessions lie
+/// Watches of one resource in the order in which they began. That is also about the order in which their sessions lie
 /// in memory, here and in the kernel: a publication walks thousands of them.
 @LoopActor final class WatchList {
   private var watches: [LogWatch?] = []
-  private var live = 0
+  /// Those that did not end.
+  private(set) var live = 0
   private var walks = 0
 
   /// Numbers rise.

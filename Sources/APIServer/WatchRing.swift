@@ -45,17 +45,17 @@ import ObjectLog
   }
 
   /// The last answer of `first`: watches that keep up ask for the same place one after the other.
-  private var found: (place: (position: UInt64, index: UInt32), index: Int)?
+  private var found: (place: LogPlace, index: Int)?
 
   /// The index of the first entry behind a place.
-  func first(behind place: (position: UInt64, index: UInt32)) -> Int {
+  func first(behind place: LogPlace) -> Int {
     if let found, found.place == place { return found.index }
     let index = search(place)
     found = (place, index)
     return index
   }
 
-  private func search(_ place: (position: UInt64, index: UInt32)) -> Int {
+  private func search(_ place: LogPlace) -> Int {
     var (low, high) = (head, entries.count)
     while low < high {
       let middle = (low + high) / 2

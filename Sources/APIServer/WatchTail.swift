@@ -3,67 +3,10 @@ import Base
 import ObjectLog
 import ObjectModel
 
-/// One entry, its metadata decoded and its events made when a watch asks first: once for all watches.
-@LoopActor final class TailEntry {
-  let entry: Entry
-  let reference: ObjectReference
-  /// Whether no later entry of the same resource has this position.
-  let endsPosition: Bool
-  var place: (position: UInt64, index: UInt32) { (entry.position, entry.index) }
-  /// The event that the watches were told of last: nearly all see the same kind at the same position.
-  private var told: WatchEvent?
-
-  /// The metadata, for watches that select; most do not.
-  private(set) lazy var meta = Self.decode(entry.object.meta)
-  /// Most changes are of a status, and leave the metadata as it is.
-  private(set) lazy var previousMeta =
-    entry.previousMeta == entry.object.meta ? meta : entry.previousMeta.map(Self.decode)
-
-  /// What does not decode has no labels and no fields.
-  private nonisolated static func decode(_ bytes: Bytes) -> ObjectMeta {
-    (try? ObjectMeta(decoding: bytes)) ?? ObjectMeta()
-  }
-
-  /// The entry as an event of this kind.
-  func event(_ kind: WatchEvent.Kind, at position: UInt64) -> WatchEvent {
-    if let told, told.kind == kind, told.position == position { return told }
-    let made = WatchEvent(
-      kind: kind, position: position,
-      object: APIObject(
-        reference: reference, revision: entry.revision, body: entry.object.body, status: entry.object.status),
-      head: ItemMessage.head(kind, position: position, revision: entry.revision))
-    told = made
-    return made
-  }
-
-  /// What the entry is to a watch that selects everything.
-  var kind: WatchEvent.Kind {
-    switch entry.type {
-    case .created: .added
-    case .modified: .modified
-    case .deleted: .deleted
-    }
-  }
-
-  /// About what it keeps in memory.
-  var size: Int {
-    512 + entry.object.body.count + (entry.object.status?.count ?? 0) + entry.object.meta.count
-      + (entry.previousMeta?.count ?? 0)
-  }
-
-  /// nil for an entry that is no object; it is passed over.
-  init?(_ entry: Entry, endsPosition: Bool) {
-    guard let reference = ObjectReference(key: entry.key) else { return nil }
-    self.entry = entry
-    self.reference = reference
-    self.endsPosition = endsPosition
-  }
-}
-
 /// The newest entries of every resource, and the watches that wait for more.
 ///
-/// A watch is a place in here or in the log; nothing is queued for it. Publication wakes the watches of the
-/// resources that changed, and only those that had caught up.
+/// A watch is a place in here or in the log; nothing is queued for it. Publication asks the watches that may be
+/// concerned (`WatchIndex`) and wakes those that are and had caught up.
 @LoopActor final class WatchTail {
   private let log: any ObjectLog
   private let scheduler: any Scheduler
@@ -71,7 +14,7 @@ import ObjectModel
   private var rings: [String: WatchRing] = [:]
   /// What a ring that does not exist yet reaches back to.
   private var ringFloor: UInt64
-  private var watches: [String: WatchList] = [:]
+  private var watches: [String: WatchIndex] = [:]
   /// Selections of everything in a namespace, by prefix: thousands of watches select the same.
   private var selections: [String: Selection] = [:]
   /// Namespaces are made by users.
@@ -89,6 +32,7 @@ import ObjectModel
   private var bookmarkTimer: TimerID?
   private let gauge: Gauge
   private let published: Counter
+  private let asked: Counter
 
   init(log: any ObjectLog, scheduler: any Scheduler, limits: APIServerLimits, metrics: Metrics) {
     self.log = log
@@ -100,6 +44,8 @@ import ObjectModel
     seenEpoch = log.tail.epoch
     gauge = metrics.gauge("skerry_apiserver_watches", "Open watches.")
     published = metrics.counter("skerry_apiserver_entries_total", "Object changes published to watches.")
+    asked = metrics.counter(
+      "skerry_apiserver_watches_asked_total", "Watches that were asked whether a publication concerns them.")
     observation = log.observe { [weak self] entries in self?.publish(entries) }
   }
 
@@ -130,9 +76,9 @@ import ObjectModel
     }
     lastNumber += 1
     watch.number = lastNumber
-    let list = watches[watch.resource] ?? WatchList()
-    watches[watch.resource] = list
-    list.append(watch)
+    let index = watches[watch.resource] ?? WatchIndex()
+    watches[watch.resource] = index
+    index.add(watch, published: position)
     count += 1
     gauge.set(Int64(count))
   }
@@ -157,13 +103,18 @@ import ObjectModel
     published.add(UInt64(entries.count))
     noticeHistory(entries)
     position = last.position
+    // Everything is known here before the first watch looks at any of it.
+    var concerns: [WatchConcern] = []
     for (resource, fresh) in decode(entries) {
       let ring = ring(resource)
-      let before = ring.entries.last?.entry.position ?? ring.floor
+      let before = ring.entries.last?.place ?? (ring.floor, .max)
       for entry in fresh { ring.append(entry) }
       ring.trim(entries: limits.tailEntries, bytes: limits.tailBytes)
-      guard let group = watches[resource] else { continue }
-      group.forEach { $0.offer(fresh, lastBefore: before, through: position) }
+      watches[resource]?.note(fresh, behind: before, into: &concerns)
+    }
+    for concern in concerns {
+      asked.add(UInt64(concern.watches.live))
+      concern.watches.forEach { $0.offer(concern.entries, behind: concern.before, through: last.position) }
     }
   }
 
@@ -175,7 +126,10 @@ import ObjectModel
     ringFloor = max(1, entries.first?.position ?? 1) - 1
     for ring in rings.values { ring.reset(floor: ringFloor) }
     history += 1
-    for group in watches.values { group.forEach { $0.wake() } }
+    for index in watches.values {
+      index.restart(published: now.position)
+      index.all.forEach { $0.wake() }
+    }
   }
 
   /// By resource, each in order.
@@ -195,7 +149,7 @@ import ObjectModel
   private func scheduleBookmarks() {
     bookmarkTimer = scheduler.schedule(after: limits.bookmarkInterval) { [weak self] in
       guard let self else { return }
-      for group in watches.values { group.forEach { $0.bookmarkDue() } }
+      for index in watches.values { index.all.forEach { $0.bookmarkDue() } }
       scheduleBookmarks()
     }
   }

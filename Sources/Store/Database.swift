@@ -16,7 +16,8 @@ package final class Database {
 
   /// What a commit promises.
   package enum Synchronous: String, Sendable {
-    /// A commit that was answered survives a power cut.
+    /// A commit that was answered survives a power cut. Its pages reach the WAL in one write with that sync, so no
+    /// pragma may take the syncs away afterwards.
     case full = "FULL"
     /// A commit may be lost in a power cut, in order and whole; never in a crash of the process.
     case normal = "NORMAL"
@@ -57,6 +58,7 @@ package final class Database {
   private var begin: OpaquePointer?
   private var beginImmediate: OpaquePointer?
   private var commit: OpaquePointer?
+  private var gathersWAL = false
 
   /// Opens the file and sets the connection up, but touches nothing in the file.
   package init(path: String, options: Options = Options()) throws(SkerryError) {
@@ -132,6 +134,11 @@ package final class Database {
       PRAGMA synchronous = \(options.synchronous.rawValue); PRAGMA wal_autocheckpoint = \(options.checkpointFrames);
       PRAGMA journal_size_limit = \(Self.maxIdleWALBytes);
       """)
+    guard options.writeAheadLog, options.synchronous == .full, !gathersWAL else { return }
+    gathersWAL = true
+    // SQLite opens the WAL when it first reads.
+    _ = try intPragma("schema_version")
+    GatheredWAL.begin(on: handle)
   }
 
   // MARK: Statements

@@ -18,7 +18,8 @@ private func writeUntilCut(_ directory: String, seed: UInt64, after: UInt64? = n
   let acknowledged = open(directory + "/acks", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
   let random = SeededRandom(seed: seed)
   while true {
-    let file = try StoreFile(path: directory + "/s.db", schema: schema)
+    let options = Database.Options(synchronous: isRelaxed ? .normal : .full)
+    let file = try StoreFile(path: directory + "/s.db", schema: schema, options: options)
     if isRelaxed { try file.database.execute("PRAGMA synchronous = OFF") }
     let reader = try file.reader()
     let insert = try file.database.prepare("INSERT INTO row VALUES (?, ?)")

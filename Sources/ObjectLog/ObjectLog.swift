@@ -153,7 +153,8 @@ package struct Page: Sendable {
 
 /// An ordered log of object changes, and the current state that it leads to.
 ///
-/// Order of a write: commit durable, publish to the tail, answer, wake observers; nothing unpublished can be read.
+/// Order of a write: commit durable, publish to the tail, answer, wake observers; nothing unpublished can be read. What
+/// answers have queued on the loop may run before the observers, but nothing else is published before they have heard.
 /// After a failed commit the writer stops and answers `unavailable` until the log is opened again.
 /// A new leader's log is at position 1 with nothing in it, so that no position that anybody is told is 0; the first
 /// change gets position 2. A new follower is at position 0 of a log and epoch of its own until `replace`.

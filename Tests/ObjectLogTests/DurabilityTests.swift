@@ -132,6 +132,38 @@ import Testing
     }
   }
 
+  /// Commits that only add to the history leave the row of the log's state behind; a start goes on from there, and counts
+  /// as the writer did.
+  @Test(arguments: [1, 30, 1500]) func aStartReadsOnBehindTheStateRow(_ rounds: Int) async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let configuration = SQLiteObjectLog.Configuration(path: directory.log)
+      var log = try SQLiteObjectLog.open(configuration, scheduler: testScheduler(), random: SeededRandom(seed: 1))
+      let random = SeededRandom(seed: UInt64(rounds))
+      for start in stride(from: 0, to: rounds, by: 50) {
+        _ = await log.append(
+          (start..<min(start + 50, rounds)).map { _ in
+            let body = random.bytes(Int(random.below(300)))
+            return Change(
+              key: "k/ä/\(random.below(9))", guarding: .any,
+              operation: random.below(5) == 0
+                ? .delete : .put(body: body, status: random.below(2) == 0 ? body : nil, meta: [UInt8(random.below(3))]))
+          })
+      }
+      _ = await log.put("k/a/last", [1])
+      let (tail, retained) = (log.tail, log.retainedBytes)
+      try await log.close()
+      let row = try Database.reader(path: directory.log).int("SELECT position FROM state")
+      #expect(row < tail.position && row + 1200 > tail.position, "the row says \(row)")
+      #expect(try LogCheck.run(path: directory.log).cursor == tail)
+      log = try SQLiteObjectLog.open(configuration, scheduler: testScheduler(), random: SeededRandom(seed: 2))
+      #expect(log.tail == tail)
+      #expect(log.retainedBytes == retained)
+      #expect(await log.put("k/a/last", [2]).revision == tail.position + 1)
+      try await log.close()
+    }
+  }
+
   @Test func relaxedDurabilityBeginsAnEpochAfterAnUncleanStop() async throws {
     let directory = try TemporaryDirectory()
     try await onLoop {

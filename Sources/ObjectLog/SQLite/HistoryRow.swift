@@ -38,6 +38,14 @@ struct HistoryRow {
   /// Bytes of the values as stored, plus about what the rest takes.
   var size: UInt64 { UInt64(object.size + (previousMeta?.count ?? 0) + 64 + key.utf8.count) }
 
+  /// The same of a row of the table under this name, in SQL.
+  static func size(of row: String) -> String {
+    """
+    length(\(row).body) + ifnull(length(\(row).status), 0) + length(\(row).meta) + 64 + length(CAST(\(row).key AS BLOB))
+      + CASE WHEN \(row).sameMeta THEN length(\(row).meta) ELSE ifnull(length(\(row).previousMeta), 0) END
+    """
+  }
+
   // MARK: Columns
 
   /// Reads the row that a statement stands on; `offset` is where its columns begin. A row that

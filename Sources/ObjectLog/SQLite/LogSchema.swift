@@ -17,7 +17,7 @@ struct Place: Hashable, Comparable {
 
 /// The tables of a log's file. Migrations are only ever appended.
 enum LogSchema {
-  static let schema = Schema(name: "object log", applicationID: 0x534B_4C47, migrations: [first])  // "SKLG"
+  static let schema = Schema(name: "object log", applicationID: 0x534B_4C47, migrations: [first, second])  // "SKLG"
 
   /// history: every version that history reaches, with its value; `previous` leads to the version before, `skip`
   /// over several (see `VersionChain`), so that the past of one key needs no index of its own.
@@ -40,6 +40,10 @@ enum LogSchema {
       relaxed INTEGER NOT NULL);
     """
 
+  /// The state row may be behind the history (`LogState.follows`): a program of version 1 would take its position for the
+  /// newest and write over what is there.
+  private static let second = ""
+
   /// The end of the range of keys that start with `prefix`: its last byte counted up. Nil: to the end of all.
   static func upperBound(_ prefix: String) -> Bytes? {
     var bytes = Bytes(prefix.utf8)
@@ -54,7 +58,10 @@ enum LogSchema {
   }
 }
 
-/// The one row of the state table: written in the transaction of what it describes.
+/// What the one row of the state table says, and what the history behind its position adds to that.
+///
+/// Most commits only add to the history. They leave the row as it is, so that they write a page less, and who loads it
+/// goes on from there; every other change of the state is stored in its own transaction.
 struct LogState: Equatable {
   var role: LogRole
   var cursor: Cursor
@@ -66,7 +73,44 @@ struct LogState: Equatable {
   /// Commits may be lost in a power cut (`Database.Synchronous.normal`).
   var relaxed: Bool
 
+  /// Positions that the row may be behind: what a start reads.
+  static let maxLag: UInt64 = 1024
+
+  /// Whether `load` finds this state where the row says `stored` and the newest entry is at position `written`.
+  func follows(_ stored: LogState, written: UInt64?) -> Bool {
+    guard cursor.position == written, cursor.position > stored.cursor.position,
+      cursor.position - stored.cursor.position <= Self.maxLag
+    else { return false }
+    var following = stored
+    following.cursor.position = cursor.position
+    following.retained = retained
+    return following == self
+  }
+
+  /// Nil if there is no row yet.
   static func load(_ database: Database) throws(SkerryError) -> LogState? {
+    guard var state = try stored(database) else { return nil }
+    try state.goOn(database)
+    return state
+  }
+
+  /// Adds what was written after the row: as `LogTables.write` counted it.
+  private mutating func goOn(_ database: Database) throws(SkerryError) {
+    let statement = try database.prepare(
+      """
+      SELECT h.place, h.type, \(HistoryRow.size(of: "h")), p.type, \(HistoryRow.size(of: "p"))
+      FROM history h LEFT JOIN history p ON p.place = h.previous WHERE h.place > ?1 ORDER BY h.place
+      """)
+    statement.bind(1, Place.end(of: cursor.position).raw)
+    let deleted = UInt64(EntryType.deleted.rawValue)
+    while try statement.step() {
+      cursor.position = Place(raw: statement.uint(0)).position
+      if statement.uint(1) == deleted { retained += statement.uint(2) }
+      if !statement.isNull(3), statement.uint(3) != deleted { retained += statement.uint(4) }
+    }
+  }
+
+  private static func stored(_ database: Database) throws(SkerryError) -> LogState? {
     let statement = try database.prepare(
       "SELECT role, log, epoch, position, compacted, swept, retained, relaxed FROM state")
     defer { statement.reset() }

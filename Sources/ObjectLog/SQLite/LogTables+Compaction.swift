@@ -31,12 +31,7 @@ extension LogTables {
     }
   }
 
-  /// As `HistoryRow.size` counts it.
-  private static let sizeOfRow = """
-    SELECT length(body) + ifnull(length(status), 0) + length(meta) + 64 + length(CAST(key AS BLOB))
-      + CASE WHEN sameMeta THEN length(meta) ELSE ifnull(length(previousMeta), 0) END
-    FROM history WHERE place = ?1
-    """
+  private static let sizeOfRow = "SELECT \(HistoryRow.size(of: "h")) FROM history h WHERE h.place = ?1"
 
   private func free(_ place: Place, _ size: Statement, _ remove: Statement) throws(SkerryError) {
     size.bind(1, place.raw)

@@ -20,6 +20,8 @@ final class LogTables {
   let sealing: (any Sealing)?
   var state: LogState
   private var stored: LogState
+  /// The newest position that this transaction has written an entry at.
+  private var written: UInt64?
   private let chain: VersionChain
   private let selectCurrent: Statement
   private let insertHistory: Statement
@@ -57,17 +59,19 @@ final class LogTables {
 
   /// Runs `body` in one transaction together with the state that it leaves; nothing changed if it throws.
   func write<R>(_ body: () throws(SkerryError) -> R) throws(SkerryError) -> R {
-    let before = state
+    let (before, storedBefore) = (state, stored)
+    written = nil
     do {
-      let result = try database.write { () throws(SkerryError) in
+      return try database.write { () throws(SkerryError) in
         let result = try body()
-        if state != stored { try state.store(updateState) }
+        if state != stored, !state.follows(stored, written: written) {
+          try state.store(updateState)
+          stored = state
+        }
         return result
       }
-      stored = state
-      return result
     } catch {
-      state = before
+      (state, stored) = (before, storedBefore)
       throw error
     }
   }
@@ -76,12 +80,12 @@ final class LogTables {
   func attempt<R>(_ body: () throws(SkerryError) -> Result<R, SkerryError>) throws(SkerryError) -> Result<
     R, SkerryError
   > {
-    let before = state
+    let (before, writtenBefore) = (state, written)
     try database.execute("SAVEPOINT job")
     let result = try body()
     if case .failure = result {
       try database.execute("ROLLBACK TO job")
-      state = before
+      (state, written) = (before, writtenBefore)
     }
     try database.execute("RELEASE job")
     return result
@@ -111,6 +115,7 @@ final class LogTables {
     case .failure(let error): return .failure(error)
     }
     try row.store(insertHistory)
+    written = entry.position
     upsertCurrent.bind(1, entry.key)
     upsertCurrent.bind(2, row.place.raw)
     upsertCurrent.bind(3, entry.type == .deleted ? 1 as UInt64 : 0)

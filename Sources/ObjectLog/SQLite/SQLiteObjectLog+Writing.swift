@@ -48,6 +48,9 @@ struct JobQueue {
 }
 
 extension SQLiteObjectLog {
+  /// Jobs of one turn that are worth a sync of their own.
+  private static let handedOverEarly = 16
+
   package func append(_ group: [Change], completion: @escaping @LoopActor ([ChangeResult]) -> Void) {
     submit(.group(group), .group(completion), group.map(\.privates))
   }
@@ -83,7 +86,8 @@ extension SQLiteObjectLog {
     waiting.append(waiter)
     queue.hold(job)
     // What arrives in one turn of the loop goes to the writer together, and so into one transaction: a sync costs as much
-    // as many writes.
+    // as many writes. A turn in which a lot arrives does not keep the writer waiting to its end.
+    if queue.held.count >= Self.handedOverEarly { return pump() }
     guard !pumpIsDue else { return }
     pumpIsDue = true
     scheduler.nextTurn(self)
@@ -122,9 +126,10 @@ extension SQLiteObjectLog {
   func deliver() {
     for outcome in writer.takeOutcomes() {
       if let retained = outcome.retained { retainedBytes = retained }
+      tellWaiting()
       publish(outcome)
       for answer in outcome.answers { self.answer(answer) }
-      if !outcome.entries.isEmpty { tell(outcome.entries) }
+      tellLater(outcome.entries)
       if let error = outcome.stopped { stopped(error) }
       for event in outcome.events { handle(event) }
       count(outcome)
@@ -170,6 +175,23 @@ extension SQLiteObjectLog {
     for id in observers.ids { observers[id]?(entries) }
   }
 
+  /// Observers of a leader hear of it behind what the answers have queued: whoever waits for an answer is not kept waiting
+  /// by everybody who watches. Nothing else is published before they have heard. Nobody waits for a follower's answers.
+  private func tellLater(_ entries: [Entry]) {
+    guard !entries.isEmpty else { return }
+    guard configuration.role == .leader else { return tell(entries) }
+    untold = entries
+    scheduler.nextTurn(telling)
+  }
+
+  /// What was published is over for who observes from now on, and a turn early for the others.
+  fileprivate func tellWaiting() {
+    guard !untold.isEmpty else { return }
+    let entries = untold
+    untold = []
+    tell(entries)
+  }
+
   private func answer(_ answer: JobAnswer) {
     guard !waiting.isEmpty else { preconditionFailure("the writer answered a job that nobody waits for") }
     let waiter = waiting.removeFirst()
@@ -185,10 +207,17 @@ extension SQLiteObjectLog {
   }
 
   package func observe(_ body: @escaping @LoopActor (_ published: [Entry]) -> Void) -> ObservationID {
-    observers.add(body)
+    tellWaiting()
+    return observers.add(body)
   }
 
   package func cancelObservation(_ id: ObservationID) { observers.remove(id) }
+}
+
+/// The turn in which observers hear of what was published last.
+@LoopActor final class Telling: TurnTask {
+  weak var log: SQLiteObjectLog?
+  package func takeTurn() { log?.tellWaiting() }
 }
 
 extension SQLiteObjectLog: TurnTask {

@@ -56,6 +56,9 @@ import Store
   var queue = JobQueue()
   /// `pump` comes at the end of this turn of the loop.
   var pumpIsDue = false
+  /// Published and answered, but observers have not heard of it yet.
+  var untold: [Entry] = []
+  let telling = Telling()
   var overlay = PrivateOverlay()
   var commands: [UInt64: @LoopActor (SkerryError?) -> Void] = [:]
   var reopenWaiters: [UInt64] = []
@@ -100,6 +103,7 @@ import Store
       open: { () throws(SkerryError) in try opening.open() },
       notify: { doorbell.ring() })
     doorbell.log.set(self)
+    telling.log = self
     scheduleMaintenance()
   }
 
@@ -163,6 +167,8 @@ struct LogOpening: Sendable {
           "\(file.path) belongs to a \(state.role), but was opened as a \(configuration.role): check the data directory"
         )
       }
+      // It may have been behind: from here on it is known how far.
+      try state.store(try file.database.prepare(LogState.upsert))
       return state
     }
     // The process may have died between the tables and their first row.

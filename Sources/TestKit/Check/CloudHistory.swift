@@ -33,6 +33,10 @@ import Wire
   package private(set) var model = SliceModel()
   private var acknowledged: Set<UInt64> = []
   private var highest: UInt64 = 0
+  /// The log that lives now.
+  private weak var current: (any ObjectLog)?
+  /// Entries up to here were taken before the observers heard of them.
+  private var foreseen: UInt64 = 0
   private let judge: Judge
   private let trace: SimTrace
   /// A new change, for other recorders.
@@ -57,6 +61,8 @@ import Wire
   /// A cloudcore opened the log. `restored` is what an older backup that was put in place holds.
   package func started(_ log: any ObjectLog, restored: Mark?) throws(SkerryError) {
     let tail = log.tail
+    current = log
+    foreseen = 0
     defer { highest = max(highest, tail.position) }
     if self.log == nil {
       self.log = tail.log
@@ -139,7 +145,16 @@ import Wire
 
   // MARK: What happens
 
-  package func published(_ entries: [Entry]) { take(entries) }
+  package func published(_ entries: [Entry]) { take(entries.filter { $0.position > foreseen }) }
+
+  /// Takes what is in the log's tail and was not told yet: who waited for an answer may run before the observers.
+  private func foresee() {
+    guard let current, current.tail.epoch == epoch, current.tail.position > position,
+      let (entries, through) = try? current.entries(after: position, prefix: "", limit: 1000)
+    else { return }
+    take(entries)
+    foreseen = through
+  }
 
   private func take(_ entries: [Entry]) {
     for entry in entries {
@@ -171,6 +186,7 @@ import Wire
   /// A write was answered with this revision.
   package func acknowledge(_ revision: UInt64, epoch: UInt64) {
     guard epoch == self.epoch else { return }
+    if revision > position { foresee() }
     judge.check(
       .durable, revision <= position, "revision \(revision) was acknowledged before it was published (\(position))")
     acknowledged.insert(revision)

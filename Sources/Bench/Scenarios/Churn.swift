@@ -9,8 +9,10 @@ extension Scenario {
     discussion: """
       For each number of sessions: so many nodes with a watch each connect and register, then single nodes' pods change,
       and sessions end and begin again. What an event for one node costs, and what a session and a watcher cost, must not
-      grow with the number of those that it does not concern. Then objects: the cost of a write and the memory of an object, with few and with many in the store. Costs of sessions are compared from
-      1,000 on, memory of objects from 10,000 on: below that it is the daemon's own that counts.
+      grow with the number of those that it does not concern; as many nodes are concerned at each size, spread over all,
+      since events for the same node share records. Then objects: the cost of a write and the memory of an object, with
+      few and with many in the store. Costs of sessions are compared from 1,000 on, memory of objects from 10,000 on:
+      below that it is the daemon's own that counts.
       """,
     options: [
       Option("sessions", .text, "100,1000,19000", "numbers of connected nodes to compare"),
@@ -97,8 +99,12 @@ extension Scenario {
     let changes = options.int("changes")
     context.progress("churn: \(changes) pods come to single nodes, and go")
     let meter = Meter(server.probe, context.scheduler)
+    let concerned = numbers(options, "sessions").first ?? count
     try await Objects.create(
-      api, resource: Pod.resource, (0..<changes).map { Objects.pod("one-\($0)", node: plan.nodeName($0 % count)) })
+      api, resource: Pod.resource,
+      (0..<changes).map {
+        Objects.pod("one-\($0)", node: plan.nodeName(($0 % concerned) * (count / concerned)))
+      })
     let running = try await Objects.wait(context, options.duration("deadline"), each: .milliseconds(20)) {
       try await fleet.report().tally.deliveries >= UInt64(changes)
     }

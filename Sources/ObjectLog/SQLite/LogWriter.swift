@@ -143,7 +143,7 @@ final class LogWriter: @unchecked Sendable {
     }
     if tables.hasSweepingToDo {
       try tables.sweep(rows: limits.compactionSlice)
-      walFrames += limits.compactionSlice / 4  // about; a checkpoint tells the real number
+      walFrames += limits.compactionSlice / 4
       deliver(StepOutcome(retained: tables.state.retained))
     } else if backup != nil || !waitingBackups.isEmpty {
       backUpSlice(tables)
@@ -218,9 +218,17 @@ final class LogWriter: @unchecked Sendable {
     if case .replace = jobs[0], after != before, !after.cursor.continues(before.cursor) {
       outcome.restartedAt = after.cursor.position
     }
-    walFrames += outcome.entries.reduce(2) { $0 + 2 + $1.object.size / 4096 }
+    walFrames += Self.frames(outcome.entries)
     deliver(outcome)
   }
+
+  /// About the pages that a commit of these entries writes: rows of the history one behind the other, a page of the index
+  /// for each, and two more for the way there. A checkpoint tells the real number.
+  private static func frames(_ entries: [Entry]) -> Int {
+    2 + entries.count + entries.reduce(0) { $0 + $1.object.size + rowBytes } / 4096
+  }
+  /// What a row of the history takes beside its values.
+  private static let rowBytes = 256
 
   private func deliver(_ outcome: StepOutcome) {
     let first = outbox.withLock { outbox in

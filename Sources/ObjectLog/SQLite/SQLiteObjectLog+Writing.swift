@@ -48,8 +48,9 @@ struct JobQueue {
 }
 
 extension SQLiteObjectLog {
-  /// Jobs of one turn that are worth a sync of their own.
-  private static let handedOverEarly = 16
+  /// Answers of a commit that go before its observers. Where more wait, each would wait for the others' answers anyway,
+  /// and those who watch take in the events while the answers are sent.
+  private static let answersGoFirst = 4
 
   package func append(_ group: [Change], completion: @escaping @LoopActor ([ChangeResult]) -> Void) {
     submit(.group(group), .group(completion), group.map(\.privates))
@@ -86,8 +87,7 @@ extension SQLiteObjectLog {
     waiting.append(waiter)
     queue.hold(job)
     // What arrives in one turn of the loop goes to the writer together, and so into one transaction: a sync costs as much
-    // as many writes. A turn in which a lot arrives does not keep the writer waiting to its end.
-    if queue.held.count >= Self.handedOverEarly { return pump() }
+    // as many writes.
     guard !pumpIsDue else { return }
     pumpIsDue = true
     scheduler.nextTurn(self)
@@ -129,7 +129,11 @@ extension SQLiteObjectLog {
       tellWaiting()
       publish(outcome)
       for answer in outcome.answers { self.answer(answer) }
-      tellLater(outcome.entries)
+      if configuration.role == .leader, outcome.answers.count <= Self.answersGoFirst {
+        tellLater(outcome.entries)
+      } else if !outcome.entries.isEmpty {
+        tell(outcome.entries)
+      }
       if let error = outcome.stopped { stopped(error) }
       for event in outcome.events { handle(event) }
       count(outcome)
@@ -175,11 +179,10 @@ extension SQLiteObjectLog {
     for id in observers.ids { observers[id]?(entries) }
   }
 
-  /// Observers of a leader hear of it behind what the answers have queued: whoever waits for an answer is not kept waiting
-  /// by everybody who watches. Nothing else is published before they have heard. Nobody waits for a follower's answers.
+  /// Observers hear of it behind what the answers have queued: whoever waits for an answer is not kept waiting by
+  /// everybody who watches. Nothing else is published before they have heard.
   private func tellLater(_ entries: [Entry]) {
     guard !entries.isEmpty else { return }
-    guard configuration.role == .leader else { return tell(entries) }
     untold = entries
     scheduler.nextTurn(telling)
   }

@@ -31,8 +31,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
   .testTarget(
     name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, swiftSettings: flags)
 }
-func library(_ name: String, _ pkgConfig: String, _ apt: String) -> Target {
-  .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
+/// A library of the system, or a header alone.
+func library(_ name: String, _ pkgConfig: String? = nil, _ apt: String? = nil) -> Target {
+  .systemLibrary(name: name, pkgConfig: pkgConfig, providers: apt.map { [.apt([$0])] })
 }
 
 let floor0: [Target] = [
@@ -40,9 +41,10 @@ let floor0: [Target] = [
   library("COpenSSL", "openssl", "libssl-dev"),
   library("CSQLite", "sqlite3", "libsqlite3-dev"),
   library("CModbus", "libmodbus", "libmodbus-dev"),
+  library("CProcessor"),
 ]
 let floor1: [Target] = [
-  room("Base", [logging])
+  room("Base", ["CProcessor", logging])
 ]
 let floor2: [Target] = [
   room("Wire", ["Base"], pure: true),

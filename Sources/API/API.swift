@@ -130,9 +130,12 @@ package struct WatchEvent: Sendable {
   /// It tells its position by itself, as bookmarks among the events: whoever reads it need not.
   var hasBookmarks: Bool { get }
   func cancel()
+  /// What `onAvailable` will touch. Who tells thousands of readers of the same thing fetches it ahead of each.
+  func expect(_ touched: WorkingSet)
 }
 
 extension WatchCursor {
+  package func expect(_ touched: WorkingSet) {}
   package var position: UInt64 { 0 }
   package var hasBookmarks: Bool { false }
   package func sharedRun() -> EventRun? { nil }

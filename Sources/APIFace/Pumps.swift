@@ -65,6 +65,15 @@ import Wire
     send(WatchEvent(kind: .bookmark, position: after, object: nil))
     if !cursor.hasBookmarks { setTimer() }
     pump()
+    if !stopped { expect(cursor) }
+  }
+
+  /// Tells the cursor what an event will touch here and on its way to the socket.
+  private func expect(_ cursor: any WatchCursor) {
+    var touched = WorkingSet()
+    touched.add(self)
+    stream.note(&touched)
+    cursor.expect(touched)
   }
 
   func stop() {

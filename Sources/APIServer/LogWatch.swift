@@ -6,6 +6,9 @@ import ObjectModel
 /// A watch over the log: a place, and what it selects. It pulls from the ring of newest entries, or from the log when
 /// it lags behind that; it holds no queue, so a slow reader costs nothing but the place.
 @LoopActor final class LogWatch: WatchCursor {
+  /// About what one takes.
+  nonisolated static let bytes = 320
+
   private enum Phase {
     /// The current state, page by page at one revision; then changes after it.
     case listing(Continuation)
@@ -121,6 +124,16 @@ import ObjectModel
   }
 
   // MARK: Waking
+
+  /// What waking the reader touches.
+  private var touched = WorkingSet()
+
+  func expect(_ touched: WorkingSet) { self.touched = touched }
+
+  /// A publication comes here next: what it will touch may be on its way meanwhile.
+  func approach() {
+    if hungry { touched.fetch() }
+  }
 
   /// Tells the reader to pull, if it waits.
   func wake() {

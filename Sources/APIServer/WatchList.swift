@@ -27,10 +27,21 @@ import Base
   func forEach(_ body: (LogWatch) -> Void) {
     walks += 1
     for index in 0..<watches.count {
+      // Two steps ahead the watch itself is fetched, one step ahead what it leads to.
+      if index + 2 < watches.count { fetch(index + 2) }
+      if index + 1 < watches.count { watches[index + 1]?.approach() }
       if let watch = watches[index] { body(watch) }
     }
     walks -= 1
     tidy()
+  }
+
+  /// Fetches a watch without touching it, as counting a reference would.
+  private func fetch(_ index: Int) {
+    let address = watches.withUnsafeBytes { slots in
+      slots.load(fromByteOffset: index * MemoryLayout<LogWatch?>.stride, as: UInt.self)
+    }
+    WorkingSet.fetch(UnsafeRawPointer(bitPattern: address), bytes: LogWatch.bytes)
   }
 
   private func tidy() {

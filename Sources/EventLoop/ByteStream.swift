@@ -74,11 +74,14 @@ package struct PeerCertificate: Sendable, Hashable {
   /// What came and what comes next is about to be answered: the kernel lets its acknowledgement wait (40 ms on Linux) and
   /// travel with the answer, instead of sending a packet of its own. A stream that is no TCP connection does nothing.
   func expectToAnswer()
+  /// Notes the memory that a write touches.
+  func note(_ touched: inout WorkingSet)
 }
 
 extension ByteStream {
   package func reset() { close() }
   package func expectToAnswer() {}
+  package func note(_ touched: inout WorkingSet) {}
 }
 
 @LoopActor package protocol ByteStreamDelegate: AnyObject, Sendable {

@@ -7,20 +7,23 @@ import Glibc
 /// The stream holds its delegate, and libuv holds the stream, until it has closed: an open connection needs no other
 /// owner.
 @LoopActor final class UVStream: ByteStream, HandleOwner {
+  // First what `write` touches: `note` tells the beginning alone.
   private let handle: UnsafeMutablePointer<uv_stream_t>
-  private(set) var peer: PeerInfo
-  var delegate: (any ByteStreamDelegate)?
-
-  private var reading = false
-  private var receivedEnd = false
-  private var finishing = false
-  private var finished = false
-  private(set) var closed = false
-  private var closeError: SkerryError?
   /// One write at most is in libuv's hands; what comes meanwhile waits in `outbox` and goes as one.
   private var flight: UnsafeMutablePointer<CChar>?
   private var outbox: Bytes = []
+  private(set) var closed = false
+  private var finishing = false
   private var drainPending = false
+  /// How far `write` looks.
+  private static let writeBytes = 48
+
+  private var reading = false
+  private var receivedEnd = false
+  private var finished = false
+  var delegate: (any ByteStreamDelegate)?
+  private(set) var peer: PeerInfo
+  private var closeError: SkerryError?
 
   /// Takes over an initialised and connected handle.
   init(_ handle: UnsafeMutablePointer<uv_stream_t>, peer: PeerInfo) {
@@ -185,6 +188,11 @@ import Glibc
     var descriptor: Int32 = -1
     guard !closed, uv_fileno(handle.cast(to: uv_handle_t.self), &descriptor) == 0 else { return }
     delayAcknowledgements(descriptor)
+  }
+
+  func note(_ touched: inout WorkingSet) {
+    touched.add(self, bytes: Self.writeBytes)
+    touched.add(handle, bytes: MemoryLayout<uv_tcp_t>.size)
   }
 
   func handleDidClose() {

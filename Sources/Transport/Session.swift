@@ -18,15 +18,25 @@ import Wire
   package static let linger: Duration = .seconds(2)
   /// How long one waits that does so since its peer was not heard.
   package static let lastWords: Duration = .milliseconds(50)
+  /// How far into a session `pass` looks: what comes before the machine, and the beginning of that.
+  private static let passBytes = 384
   /// What a node and its hub set `gather` to.
   package static let linkGather: Duration = .milliseconds(10)
 
+  // First what `pass` touches: `note` tells the beginning alone.
   private let connection: any ByteStream
+  private var isOver = false
+  /// How long frames of classes below control wait for others: for links where each packet costs.
+  package var gather: Duration = .zero
+  package private(set) var bytesSent: UInt64 = 0
+  /// Frames left or came: `sent` and `received` have changed.
+  package var onTraffic: (@LoopActor () -> Void)?
+  var machine: SessionMachine
+
   /// Where the session's time comes from.
   package let clock: any Scheduler
   private let random: any RandomSource
   private let hello: Value
-  var machine: SessionMachine
 
   private var streams = StreamMap<SessionStream>()
   private var timer: TimerID?
@@ -34,7 +44,6 @@ import Wire
   private var gathering: TimerID?
   private var depth = 0
   private var flushIsDue = false
-  private var isOver = false
   private var isFinished = false
   /// What is said when the last stream is over.
   private var draining: GoAway?
@@ -47,9 +56,6 @@ import Wire
   package var pingInterval: Duration?
   /// Over what time this peer spreads its first retry; nil: as the configuration says. Accepting side.
   package var ownSpread: Duration?
-  /// How long frames of classes below control wait for others: for links where each packet costs.
-  package var gather: Duration = .zero
-  package private(set) var bytesSent: UInt64 = 0
   package private(set) var bytesReceived: UInt64 = 0
 
   /// Accepting side: looks at the peer's hello and answers our own, or refuses. Without it everyone is let in and
@@ -68,8 +74,6 @@ import Wire
   package var pingPosition: @LoopActor () -> UInt64 = { 0 }
   /// A ping was not answered within an interval: dial a second connection beside this one.
   package var onMissedAnswer: (@LoopActor () -> Void)?
-  /// Frames left or came: `sent` and `received` have changed.
-  package var onTraffic: (@LoopActor () -> Void)?
   /// The peer takes no new streams; what runs goes on.
   package var onGoAway: (@LoopActor (GoAway) -> Void)?
 
@@ -91,10 +95,10 @@ import Wire
 
   package var peer: PeerInfo { connection.peer }
   package var lastHeard: Instant { machine.lastHeard }
-  package var isReady: Bool { machine.isReady }
-  package var isClosed: Bool { machine.isClosed }
+  package var isReady: Bool { machine.phase == .ready }
+  package var isClosed: Bool { machine.phase == .closed }
   /// True while new streams can be opened: the session is ready and the peer has not said GOAWAY.
-  package var takesCalls: Bool { machine.isReady && machine.peerGoAway == nil }
+  package var takesCalls: Bool { isReady && machine.peerGoAway == nil }
   /// The accepting side's wall clock at the handshake; nil before, and on that side itself.
   package var peerTime: WallTime? {
     machine.peerTime > 0
@@ -334,7 +338,7 @@ import Wire
   private func setTimer() {
     if let timer { clock.cancel(timer) }
     timer = nil
-    guard !machine.isClosed else { return }
+    guard !isClosed else { return }
     // Strong, as in the other timers here: a weak reference would cost every later use of the session. A session lives
     // until it is closed, and then it has no timer.
     timer = clock.schedule(after: max(machine.deadline - clock.now, .zero)) {
@@ -363,14 +367,14 @@ import Wire
   }
 
   private func finishIfClosed() {
-    guard machine.isClosed, !isFinished else { return }
+    guard isClosed, !isFinished else { return }
     isFinished = true
     connection.finishWriting()
   }
 
   /// What the budget holds back leaves when it may.
   private func wakeForBudget() {
-    guard budgetTimer == nil, let held = machine.scheduler.heldUntil else { return }
+    guard machine.scheduler.budget != nil, budgetTimer == nil, let held = machine.scheduler.heldUntil else { return }
     budgetTimer = clock.schedule(after: max(held - clock.now, .milliseconds(1))) {
       self.budgetTimer = nil
       self.flush()
@@ -391,6 +395,13 @@ import Wire
       onTraffic?()
     }
     return outcome
+  }
+
+  /// Notes the memory that `pass` touches.
+  func note(_ touched: inout WorkingSet) {
+    touched.add(self, bytes: Self.passBytes)
+    machine.note(&touched)
+    connection.note(&touched)
   }
 
   private func flush() {

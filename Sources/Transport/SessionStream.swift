@@ -94,6 +94,12 @@ import Wire
     return session.pass(run)
   }
 
+  /// Notes the memory that `pass` touches.
+  package func note(_ touched: inout WorkingSet) {
+    touched.add(self)
+    session?.note(&touched)
+  }
+
   private func send(_ message: OutgoingMessage) {
     guard let session else { return }
     do throws(SkerryError) {

@@ -18,6 +18,16 @@ import Identity
 
   enum State { case handshaking, open, refused, closed }
 
+  // First what `write` touches: `note` tells the beginning alone.
+  let transport: any ByteStream
+  let ssl: OpaquePointer
+  private var queuedBytes = 0
+  var state = State.handshaking
+  private var finishing = false
+  private var drainPending = false
+  /// How far `write` looks when nothing waits.
+  private static let writeBytes = 56
+
   package var delegate: (any ByteStreamDelegate)?
   package internal(set) var peer: PeerInfo
   /// When bytes came last, for idle limits.
@@ -27,14 +37,11 @@ import Identity
   /// Hears once that the stream is gone, beside the delegate.
   var onGone: (() -> Void)?
 
-  let transport: any ByteStream
   let scheduler: any Scheduler
   let context: TLSContext
   let serverName: String?
   /// Keeps the `SSL_CTX` and the certificates that this session began with.
   let material: TLSMaterial
-  let ssl: OpaquePointer
-  var state = State.handshaking
   /// Why the verification hook refused the peer; more than OpenSSL knows.
   var refusalReason: String?
 
@@ -49,10 +56,7 @@ import Identity
   private var queue: [Bytes] = []
   private var queueStart = 0
   private var queueOffset = 0
-  private var queuedBytes = 0
-  private var finishing = false
   private var finished = false
-  private var drainPending = false
   private var closeError: SkerryError?
 
   /// Begins the handshake over an open transport. A client's `serverName` is what the server's certificate must be
@@ -252,6 +256,15 @@ import Identity
 
   package func expectToAnswer() {
     if state == .open { transport.expectToAnswer() }
+  }
+
+  package func note(_ touched: inout WorkingSet) {
+    touched.add(self, bytes: Self.writeBytes)
+    withUnsafeTemporaryAllocation(of: skerry_piece.self, capacity: Int(SKERRY_WRITE_PIECES)) { pieces in
+      let count = skerry_write_pieces(ssl, pieces.baseAddress)
+      for piece in pieces[..<Int(count)] { touched.add(piece.start, bytes: piece.count) }
+    }
+    transport.note(&touched)
   }
 
   private func closeIfDone() {

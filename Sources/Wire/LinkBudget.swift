@@ -2,16 +2,34 @@ import Base
 
 /// Bytes of frames by class.
 package struct TrafficCount: Sendable, Hashable {
-  private var counts: [UInt64] = [0, 0, 0, 0]
+  // No array: each session counts both directions, and each event that leaves.
+  private var control: UInt64 = 0
+  private var status: UInt64 = 0
+  private var telemetry: UInt64 = 0
+  private var bulk: UInt64 = 0
 
   package init() {}
 
   package subscript(_ priority: Priority) -> UInt64 {
-    get { counts[Int(priority.rawValue)] }
-    set { counts[Int(priority.rawValue)] = newValue }
+    get {
+      switch priority {
+      case .control: control
+      case .status: status
+      case .telemetry: telemetry
+      case .bulk: bulk
+      }
+    }
+    set {
+      switch priority {
+      case .control: control = newValue
+      case .status: status = newValue
+      case .telemetry: telemetry = newValue
+      case .bulk: bulk = newValue
+      }
+    }
   }
 
-  package var total: UInt64 { counts.reduce(0, +) }
+  package var total: UInt64 { control + status + telemetry + bulk }
 
   /// What was added since an earlier count.
   package func difference(from earlier: TrafficCount) -> TrafficCount {

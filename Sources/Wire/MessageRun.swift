@@ -47,7 +47,7 @@ extension SendScheduler {
   mutating func passes(_ run: MessageRun, initial: Int) -> MessageRun.Outcome {
     guard hasNothing else { return .refused }
     let taken = lanes.update(run.stream) { lane -> (MessageRun.Outcome, Priority)? in
-      guard let free = lane, free.isKnownToPeer, free.items.isEmpty else { return nil }
+      guard let free = lane, free.isKnownToPeer, free.isEmpty else { return nil }
       guard free.credit >= run.cost else {
         guard initial >= Self.waitingCredit, run.cost <= WireLimits.frameBytes else { return nil }
         lane?.wantsToSend = true
@@ -68,4 +68,7 @@ extension SessionMachine {
     guard phase == .ready, run.frames.count <= peerLimits.message else { return .refused }
     return scheduler.passes(run, initial: peerLimits.credit)
   }
+
+  /// Notes what `passes` touches beside the machine itself.
+  package func note(_ touched: inout WorkingSet) { scheduler.lanes.note(&touched) }
 }

@@ -96,27 +96,32 @@ package struct SendScheduler: Sendable {
     /// OPEN left in part or whole, so that the peer knows the stream.
     var isKnownToPeer: Bool
 
+    /// Nothing waits, told without a look at where it would. What waits has bytes, or is a message and has a cost.
+    var isEmpty: Bool { bytes == 0 && waitingCost == 0 }
+
     var isRunnable: Bool {
       guard let first = items.first else { return false }
       return first.type != .data || first.sent > 0 || credit > 0
     }
   }
 
+  // First what `passes` looks at: see `SessionMachine`.
+  /// Bytes of messages that wait, all streams together.
+  package private(set) var messageBytes = 0
+  package private(set) var controlBytes = 0
+  /// Streams whose OPEN has not left yet, not even in part.
+  private var opens = Queue<UInt32>()
+  var lanes = StreamMap<Lane>()
+  /// Bytes of frames that left, by class; what belongs to no stream is control.
+  package internal(set) var sent: TrafficCount
+  /// What holds frames back so that the link keeps to what its operator allows.
+  package var budget: LinkBudget?
+
   private let streamSendBytes: Int
   private let sessionSendBytes: Int
   private var control = Queue<Bytes>()
-  package private(set) var controlBytes = 0
-  var lanes = StreamMap<Lane>()
-  /// Streams whose OPEN has not left yet, not even in part.
-  private var opens = Queue<UInt32>()
   private var turns: [Queue<UInt32>] = Priority.allCases.map { _ in Queue() }
-  /// Bytes of messages that wait, all streams together.
-  package private(set) var messageBytes = 0
   private var wantSession: Set<UInt32> = []
-  /// What holds frames back so that the link keeps to what its operator allows.
-  package var budget: LinkBudget?
-  /// Bytes of frames that left, by class; what belongs to no stream is control.
-  package internal(set) var sent: TrafficCount
 
   /// `sent` is what left before.
   package init(limits: WireLimits, sent: TrafficCount = TrafficCount()) {

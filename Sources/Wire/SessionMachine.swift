@@ -87,7 +87,7 @@ package enum SessionAction: Sendable {
 /// Whoever owns it feeds `receive`, calls `tick` at `deadline`, performs the actions, and writes what `nextWrite` gives
 /// whenever the connection takes more.
 package struct SessionMachine: Sendable {
-  enum Phase: Sendable {
+  package enum Phase: Sendable {
     case new, waiting, ready, closed
   }
 
@@ -107,22 +107,26 @@ package struct SessionMachine: Sendable {
     var partial: (type: FrameType, bytes: Bytes)?
   }
 
+  // First what `passes` looks at, close together: thousands of sessions are asked one after the other, and each piece of
+  // memory that lies apart is waited for.
+  /// What comes from outside reads this rather than `isReady`, which would copy the whole machine.
+  package internal(set) var phase = Phase.new
+  /// What the peer takes; until it is known nothing is sent.
+  var peerLimits: PeerLimits
+  package internal(set) var scheduler: SendScheduler
+
   package let role: SessionRole
   package let configuration: SessionConfiguration
   var limits: WireLimits { configuration.limits }
   private let hello: Value
 
-  var phase = Phase.new
   var decoder = FrameDecoder()
-  package internal(set) var scheduler: SendScheduler
   var streams = StreamMap<Stream>()
   var incomingCount = 0
   /// The highest stream that the peer opened; anything up to it that is not in `streams` is over.
   var highestIncoming: UInt32 = 0
   var nextOutgoing: UInt32
   var assembling = 0
-  /// What the peer takes; until it is known nothing is sent.
-  var peerLimits: PeerLimits
   package internal(set) var features: Set<String> = []
   /// Of WELCOME.
   package internal(set) var sessionID = ""

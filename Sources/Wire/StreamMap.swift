@@ -1,3 +1,5 @@
+import Base
+
 /// Values by stream number, in the order of the numbers. A session has few streams at a time and their numbers mostly rise,
 /// so an array that is searched costs less than hashing, in time and in memory.
 package struct StreamMap<Element: Sendable>: Sendable {
@@ -62,6 +64,11 @@ package struct StreamMap<Element: Sendable>: Sendable {
   @inline(__always) mutating func update<R>(_ id: UInt32, _ body: (inout Element?) -> R) -> R? {
     let (index, found) = place(id)
     return found ? body(&entries[index].value) : nil
+  }
+
+  /// Notes where the values are.
+  func note(_ touched: inout WorkingSet) {
+    unsafe entries.withUnsafeBytes { unsafe touched.add($0.baseAddress, bytes: $0.count) }
   }
 
   @discardableResult

@@ -54,6 +54,21 @@ import Transport
     }
   }
 
+  @Test func aStreamTellsWhatAWriteTouches() async throws {
+    try await onLoop {
+      let (client, server) = try await TLSFixture().pair()
+      var touched = WorkingSet()
+      server.note(&touched)
+      // Itself and the beginning of the session at least; no more than a delivery can use.
+      #expect((3...64).contains(touched.lines), "\(touched.lines) lines")
+      touched.fetch()
+      client.close()
+      server.close()
+      // Also of what is gone by now.
+      touched.fetch()
+    }
+  }
+
   @Test func peersAreKnownByTheirCertificates() async throws {
     try await onLoop {
       let (client, server) = try await TLSFixture().pair()

@@ -23,6 +23,8 @@ import ObjectLog
   }
 
   func append(_ entry: TailEntry) {
+    // A watch may have looked from the log's tail before the tail's entries came here: they are not behind its place.
+    if let found, entry.place <= found.place { self.found = nil }
     entries.append(entry)
     bytes += entry.size
   }

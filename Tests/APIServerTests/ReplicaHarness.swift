@@ -79,8 +79,11 @@ private let admin = Caller(user: "admin", groups: [Caller.adminGroup], node: nil
       createRevision: revision)
   }
 
-  /// One position, some behind the newest. nil deletes.
-  func publish(_ changes: [(key: String, thing: Thing?)], skipping: UInt64 = 0) async {
+  /// One position, some behind the newest. nil deletes. `answered` runs when the log has it and no observer heard of it.
+  func publish(
+    _ changes: [(key: String, thing: Thing?)], skipping: UInt64 = 0,
+    answered: @escaping @LoopActor () -> Void = {}
+  ) async {
     var cursor = log.tail
     cursor.position += 1 + skipping
     let entries = changes.map { key, thing in
@@ -90,7 +93,10 @@ private let admin = Caller(user: "admin", groups: [Caller.adminGroup], node: nil
         object: Self.stored(thing ?? Thing(), revision: cursor.position), previousMeta: nil)
     }
     let error = await withCheckedContinuation { continuation in
-      log.apply(position: cursor, entries: entries, privates: []) { continuation.resume(returning: $0) }
+      log.apply(position: cursor, entries: entries, privates: []) {
+        answered()
+        continuation.resume(returning: $0)
+      }
     }
     #expect(error == nil)
     // The log answers before it tells its observers, in the same turn.

@@ -163,6 +163,40 @@ import Testing
     }
   }
 
+  /// A writer's answer comes before the watches hear of it: whoever looks then reads it from the log, and not again.
+  @Test func whatWasReadFromTheLogIsNotToldAgain() async throws {
+    try await onLoop {
+      var limits = APIServerLimits()
+      limits.tailEntries = 4
+      let replica = try await ReplicaHarness(limits: limits)
+      let notes = Notes()
+      // One that takes runs, and one that is asked about each entry.
+      for wish in [ReplicaHarness.Wish(), .init(labels: "app=x")] {
+        let watch = try await replica.watch(wish)
+        notes.cursors.append(watch)
+      }
+      // Nobody looks, so both fall behind the newest entries.
+      for index in 0..<8 { await replica.publish([("pods/a/x\(index)", .init(app: "x"))]) }
+      await replica.publish([("pods/a/newest", .init(app: "x"))]) {
+        for index in notes.cursors.indices {
+          notes.look(index)
+          notes.look(index)
+        }
+      }
+      let once = (0..<8).map { "added x\($0)" } + ["added newest"]
+      #expect(notes.seen == once + once)
+      notes.seen = []
+      for index in notes.cursors.indices {
+        #expect(notes.cursors[index].sharedRun() == nil)
+        notes.look(index)
+      }
+      #expect(notes.seen.isEmpty)
+      await replica.publish([("pods/a/next", .init(app: "x"))])
+      for index in notes.cursors.indices { notes.look(index) }
+      #expect(notes.seen == ["added next", "added next"])
+    }
+  }
+
   @Test func anotherHistoryEndsEveryWatch() async throws {
     try await onLoop {
       let replica = try await ReplicaHarness()

@@ -50,7 +50,10 @@ import Testing
     ["list", "--objects", "300", "--lists", "3"],
     ["schedule", "--nodes", "10", "--replicas", "50", "--alone-nodes", "20", "--alone-pods", "200"],
     ["footprint", "--nodes", "5", "--pods", "20", "--idle", "1s", "--edge-idle", "1s", "--runtime", "process"],
-    ["churn", "--sessions", "5,10", "--objects", "50,100", "--changes", "20", "--rejoin", "5", "--time", "1s"],
+    [
+      "churn", "--sessions", "5,10", "--objects", "50,100", "--changes", "20", "--idle", "500ms", "--rejoin", "5",
+      "--time", "1s",
+    ],
     ["soak", "--nodes", "5", "--watchers", "5", "--time", "5s", "--every", "200ms", "--statuses", "5"],
     ["floor", "--sessions", "20", "--events", "15", "--rows", "200", "--pace", "1s"],
     ["wan", "--nodes", "10", "--time", "2s", "--cut", "0.1"],

@@ -10,14 +10,17 @@ extension Scenario {
       For each number of sessions: so many nodes with a watch each connect and register, then single nodes' pods change,
       and sessions end and begin again. What an event for one node costs, and what a session and a watcher cost, must not
       grow with the number of those that it does not concern; as many nodes are concerned at each size, spread over all,
-      since events for the same node share records. Then objects: the cost of a write and the memory of an object, with
-      few and with many in the store. Costs of sessions are compared from 1,000 on, memory of objects from 10,000 on:
-      below that it is the daemon's own that counts.
+      since events for the same node share records, and what the server uses while nothing happens is read before and
+      taken off. Then objects: the cost of a write and the memory of an object, with few and with many in the store.
+      Costs of sessions are compared from 1,000 on, memory of objects from 10,000 on: below that it is the daemon's own
+      that counts.
       """,
     options: [
       Option("sessions", .text, "100,1000,19000", "numbers of connected nodes to compare"),
       Option("objects", .text, "1000,10000,100000", "numbers of stored ConfigMaps to compare"),
-      Option("changes", .int(1...100_000), "500", "events for single nodes, at each size"),
+      Option("changes", .int(1...100_000), "4000", "events for single nodes, at each size"),
+      Option(
+        "idle", .duration(.milliseconds(100)...(.seconds(3_600))), "14s", "how long the idle CPU is read, at each size"),
       Option("rejoin", .int(0...100_000), "200", "sessions that end and begin again, at each size"),
       Option("bytes", .bytes(64...900_000), "1KiB", "of an object's payload"),
       Option(
@@ -94,23 +97,10 @@ extension Scenario {
         "memory of a node with its watch with \(count) sessions",
         Double(after.pss - before.pss) / Double(count) / 1024, "KiB")
     }
-    try await fleet.reset()
-    let api = try await server.api()
-    let changes = options.int("changes")
-    context.progress("churn: \(changes) pods come to single nodes, and go")
-    let meter = Meter(server.probe, context.scheduler)
-    let concerned = numbers(options, "sessions").first ?? count
-    try await Objects.create(
-      api, resource: Pod.resource,
-      (0..<changes).map {
-        Objects.pod("one-\($0)", node: plan.nodeName(($0 % concerned) * (count / concerned)))
-      })
-    let running = try await Objects.wait(context, options.duration("deadline"), each: .milliseconds(20)) {
-      try await fleet.report().tally.deliveries >= UInt64(changes)
-    }
-    guard running else { throw SkerryError(.timeout, "the pods of single nodes do not run") }
-    recorder.result.add(cpu: "CPU of an event for one node with \(count) sessions", meter, operations: Double(changes))
-    recorder.result.check(try await fleet.report().tally)
+    let events = NodeEvents(
+      context: context, options: options, recorder: recorder, server: server, fleet: fleet,
+      concerned: numbers(options, "sessions").first ?? count)
+    try await events.run()
     try await rejoin(context, options, recorder, server, count)
     await fleet.close()
   }

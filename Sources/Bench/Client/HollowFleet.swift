@@ -117,13 +117,18 @@ private struct Waiter {
 
   // MARK: connecting
 
+  /// Identities that are made before the loop turns: a tenth of a second or two.
+  private static let mintedAtOnce = 64
+
   /// Makes the nodes' identities, so that they are not part of what is timed.
   func prepare() async throws(SkerryError) {
     for index in 0..<plan.count { peers.append(make(index)) }
     guard plan.kind == .node || plan.kind == .watchingNode else { return }
     let mint = try HollowMint(target, scheduler: scheduler, random: random)
-    for peer in peers {
+    for (index, peer) in peers.enumerated() {
       peer.context = try HollowDialer.context(target, try await mint.credentials(node: peer.name))
+      // The coordinator takes a worker that is silent for dead, and all of them may take the better part of a minute.
+      if index % Self.mintedAtOnce == Self.mintedAtOnce - 1 { try? await scheduler.sleep(for: .milliseconds(1)) }
     }
   }
 

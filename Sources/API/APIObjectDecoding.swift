@@ -46,6 +46,15 @@ extension APIObject {
     return hasher.finalize()
   }
 
+  /// Tells one `metadata` from others, as `mark` does a body.
+  package func metadataMark() throws(SkerryError) -> Int {
+    var hasher = Hasher()
+    if let place = try CBOR.place(of: "metadata", in: body) {
+      body.withUnsafeBytes { hasher.combine(bytes: UnsafeRawBufferPointer(rebasing: $0[place])) }
+    }
+    return hasher.finalize()
+  }
+
   /// `metadata` alone, without decoding the rest; for those who watch many kinds and need owners and finalizers only.
   package func decodedMetadata() throws(SkerryError) -> Value {
     guard let bytes = try CBOR.member("metadata", of: body) else { return [:] }

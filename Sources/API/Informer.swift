@@ -23,12 +23,17 @@ package protocol Informed: Sendable {
   /// The same, with what is held already: `old` of this object until now, so that what did not change need not be read
   /// again, and `neighbour`, another one, with which equal parts are held in common.
   static func read(_ stored: APIObject, after old: Self?, beside neighbour: Self?) throws(SkerryError) -> Self
+  /// True if a change of the object touched nothing that is held but the revision, which is then taken over: indexes and
+  /// handlers do not hear of it.
+  mutating func passes(_ stored: APIObject) throws(SkerryError) -> Bool
 }
 
 extension Informed {
   package static func read(_ stored: APIObject, after old: Self?, beside neighbour: Self?) throws(SkerryError) -> Self {
     try Self(stored: stored)
   }
+
+  package mutating func passes(_ stored: APIObject) throws(SkerryError) -> Bool { false }
 
   /// What is held already in place of what is equal to it: of thousands of objects most lists and labels are alike.
   package static func held<T: Equatable>(_ new: T, or old: T?) -> T { if let old, old == new { old } else { new } }
@@ -241,9 +246,17 @@ extension Object: Informed {
     let key = ObjectKey(object.reference)
     if event.kind == .deleted {
       replace(key, with: nil)
-    } else {
+    } else if event.kind != .modified || !passes(key, object) {
       replace(key, with: read(object, after: cache[key]?.item))
     }
+  }
+
+  private func passes(_ key: ObjectKey, _ object: APIObject) -> Bool {
+    // What cannot be read is told of by `read`.
+    guard var cached = cache[key], (try? cached.item.passes(object)) == true else { return false }
+    cached.revision = object.revision
+    cache[key] = cached
+    return true
   }
 
   private func read(_ object: APIObject, after old: Item?) -> Cached? {

@@ -22,29 +22,57 @@ package struct ObjectMeta: Sendable, Hashable {
   package init() {}
 
   package init(_ object: Object, kind: Kind) {
-    uid = object.uid
-    labels = object.labels
+    let metadata = object.metadata
+    uid = metadata["uid"].string ?? ""
+    labels = metadata["labels"].stringMap
     for (name, read) in kind.selectableFields {
       let value = read(object)
       if !value.isEmpty { fields[name] = value }
     }
-    owners = object.ownerReferences.map(\.uid)
+    if let references = metadata["ownerReferences"].array { owners = references.map { $0["uid"].string ?? "" } }
     node = kind.node(object)
     references = kind.references(object)
-    isBeingDeleted = object.isBeingDeleted
-    created = Timestamp.parse(object.creationTimestamp)?.seconds ?? 0
+    isBeingDeleted = metadata["deletionTimestamp"].string != nil
+    created = metadata["creationTimestamp"].string.flatMap { Timestamp.parse($0)?.seconds } ?? 0
   }
 
   /// Deterministic CBOR of a map with one-letter keys; what is empty is left out.
   package var encoded: Bytes {
-    var map: Value.Fields = ["u": .string(uid), "c": .int(created)]
-    if !labels.isEmpty { map["l"] = Value(labels) }
-    if !fields.isEmpty { map["f"] = Value(fields) }
-    if !owners.isEmpty { map["o"] = .array(owners.map(Value.string)) }
-    if let node { map["n"] = .string(node) }
-    if !references.isEmpty { map["r"] = .array(references.map(Value.string)) }
-    if isBeingDeleted { map["d"] = true }
-    return CBOR.encode(.object(map))
+    var writer = CBORWriter(reservingCapacity: 128)
+    let optional = [
+      isBeingDeleted, !fields.isEmpty, !labels.isEmpty, node != nil, !owners.isEmpty, !references.isEmpty,
+    ]
+    writer.map(2 + optional.count(where: { $0 }))
+    writer.text("c")
+    writer.int(created)
+    if isBeingDeleted {
+      writer.text("d")
+      writer.bool(true)
+    }
+    write("f", fields, &writer)
+    write("l", labels, &writer)
+    if let node {
+      writer.text("n")
+      writer.text(node)
+    }
+    write("o", owners, &writer)
+    write("r", references, &writer)
+    writer.text("u")
+    writer.text(uid)
+    return writer.bytes
+  }
+
+  private func write(_ name: String, _ texts: [String: String], _ writer: inout CBORWriter) {
+    guard !texts.isEmpty else { return }
+    writer.text(name)
+    writer.value(Value(texts))
+  }
+
+  private func write(_ name: String, _ texts: [String], _ writer: inout CBORWriter) {
+    guard !texts.isEmpty else { return }
+    writer.text(name)
+    writer.array(texts.count)
+    for text in texts { writer.text(text) }
   }
 
   /// Members that are not known here are passed over. Read without a tree of values: each write does it several times.

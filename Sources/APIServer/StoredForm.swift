@@ -12,8 +12,8 @@ struct StoredForm {
   var seal: Bool
 
   /// `object` is whole and valid; status is kept apart only for kinds that have one. `body` is the encoded body where
-  /// it is known that only the status changed.
-  init(_ object: Object, kind: Kind, body known: Bytes? = nil) {
+  /// it is known that only the status changed, `size` what the body had in bytes until now.
+  init(_ object: Object, kind: Kind, body known: Bytes? = nil, size: Int = 0) {
     meta = Self.kept(ObjectMeta(object, kind: kind).encoded)
     seal = kind.isSealed(object)
     let status = object.status
@@ -22,8 +22,8 @@ struct StoredForm {
     } else {
       var value = object.value
       value.remove("status")
-      value["metadata"].remove("resourceVersion")
-      body = Self.kept(CBOR.encode(value))
+      if !value["metadata"]["resourceVersion"].isNull { value["metadata"].remove("resourceVersion") }
+      body = Self.kept(CBOR.encode(value, capacity: max(size + 16, 128)))
     }
     self.status = kind.hasStatus && !status.isNull ? Self.kept(CBOR.encode(status)) : nil
   }
@@ -81,16 +81,5 @@ extension StoredObject {
 
   func answer(_ reference: ObjectReference) -> APIObject {
     APIObject(reference: reference, revision: revision, body: body, status: status)
-  }
-}
-
-extension Value {
-  /// Whether the value is nested deeper than `limit`.
-  func isDeeper(than limit: Int) -> Bool {
-    switch self {
-    case .object(let fields): limit == 0 || fields.contains { $0.value.isDeeper(than: limit - 1) }
-    case .array(let values): limit == 0 || values.contains { $0.isDeeper(than: limit - 1) }
-    default: false
-    }
   }
 }

@@ -126,21 +126,22 @@ extension APIServer {
   private func checkIdentity(
     _ wanted: Object, _ old: Object, _ reference: ObjectReference, _ kind: Kind
   ) throws(APIError) {
-    if !wanted.name.isEmpty, wanted.name != reference.name {
+    let metadata = wanted.metadata
+    let (name, namespace) = (metadata["name"].string ?? "", metadata["namespace"].string ?? "")
+    if !name.isEmpty, name != reference.name {
       throw APIError(
-        .badRequest,
-        "the name of the object (\(wanted.name)) does not match the name on the URL (\(reference.name))")
+        .badRequest, "the name of the object (\(name)) does not match the name on the URL (\(reference.name))")
     }
-    if !wanted.namespace.isEmpty, wanted.namespace != reference.namespace {
+    if !namespace.isEmpty, namespace != reference.namespace {
       throw APIError(
         .badRequest,
-        "the namespace of the object (\(wanted.namespace)) does not match the namespace on the request "
+        "the namespace of the object (\(namespace)) does not match the namespace on the request "
           + "(\(reference.namespace))")
     }
-    if !wanted.uid.isEmpty, wanted.uid != old.uid {
+    if let uid = metadata["uid"].string, !uid.isEmpty, uid != old.uid {
       throw Failures.conflict(
         kind, reference.name,
-        "Precondition failed: UID in precondition: \(wanted.uid), UID in object meta: \(old.uid)")
+        "Precondition failed: UID in precondition: \(uid), UID in object meta: \(old.uid)")
     }
   }
 
@@ -150,16 +151,13 @@ extension APIServer {
   ]
 
   private func keepSystemFields(_ new: inout Object, _ old: Object) {
-    let kept = old.metadata
-    // Taken out, so that each field is one look-up.
-    var metadata = new.metadata
+    let kept = old.metadata.object ?? Value.Fields()
+    var metadata = new.metadata.object ?? Value.Fields()
+    // Let go of first, so that it changes in place.
     new.metadata = .null
-    for field in Self.systemFields {
-      let value = kept[field]
-      if value.isNull { metadata.remove(field) } else { metadata[field] = value }
-    }
-    metadata.remove("resourceVersion")
-    new.metadata = metadata
+    for field in Self.systemFields { metadata[field] = kept[field].flatMap { $0.isNull ? nil : $0 } }
+    metadata["resourceVersion"] = nil
+    new.metadata = .object(metadata)
   }
 
   /// Generations count changes of everything but metadata and status.
@@ -180,7 +178,7 @@ extension APIServer {
     _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ new: Object, body: Bytes? = nil,
     isRetriable: Bool
   ) throws(APIError) -> PreparedWrite {
-    let form = try encode(new, kind, body: body)
+    let form = try encode(new, kind, body: body, size: stored.body.count)
     let gone = new.isBeingDeleted && !Deletion.isHeld(new)
     if gone, kind.kind == "Namespace" { try checkEmpty(new.name, kind) }
     return PreparedWrite(

@@ -242,13 +242,13 @@ extension APIServer {
       }
       if given != expected { object.value[field] = .string(expected) }
     }
-    object.metadata.remove("managedFields")
-    object.metadata.remove("selfLink")
+    for field in ["managedFields", "selfLink"] where !object.metadata[field].isNull { object.metadata.remove(field) }
     return object
   }
 
-  func encode(_ object: Object, _ kind: Kind, body: Bytes? = nil) throws(APIError) -> StoredForm {
-    let form = StoredForm(object, kind: kind, body: body)
+  /// See `StoredForm.init`.
+  func encode(_ object: Object, _ kind: Kind, body: Bytes? = nil, size: Int = 0) throws(APIError) -> StoredForm {
+    let form = StoredForm(object, kind: kind, body: body, size: size)
     try check(form, kind, object.name)
     return form
   }

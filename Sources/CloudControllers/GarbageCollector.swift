@@ -65,8 +65,10 @@ import ObjectModel
 
   private func changed(_ item: Item, _ old: MetaState?, _ new: MetaState?) {
     if let new {
-      places[new.uid] = item
-      absent.remove(new.uid)
+      if old == nil {
+        places[new.uid] = item
+        absent.remove(new.uid)
+      }
       let matters = !new.owners.isEmpty || new.isDeletingForeground || new.isOrphaning
       if matters, old?.isSame(as: new) != true { controller.enqueue(item) }
     } else if let old {

@@ -10,11 +10,11 @@ package struct MetaState: Informed, Hashable {
   package var owners: [OwnerReference]
   package var finalizers: [String]
   package var isBeingDeleted: Bool
-  /// Of the body that it was read from; nil if that is not known.
+  /// Of the metadata that it was read from; nil if that is not known.
   private var mark: Int?
 
   package init(stored: APIObject) throws(SkerryError) {
-    try self.init(stored, stored.mark())
+    try self.init(stored, stored.metadataMark())
   }
 
   private init(_ stored: APIObject, _ mark: Int) throws(SkerryError) {
@@ -23,20 +23,20 @@ package struct MetaState: Informed, Hashable {
     self.mark = mark
   }
 
-  /// A change of status alone is a new revision and nothing else.
   package static func read(
     _ stored: APIObject, after old: MetaState?, beside neighbour: MetaState?
   ) throws(SkerryError) -> MetaState {
-    let mark = try stored.mark()
-    if let old, old.mark == mark {
-      var same = old
-      same.revision = stored.revision
-      return same
-    }
-    var new = try MetaState(stored, mark)
+    var new = try MetaState(stored: stored)
     new.owners = held(new.owners, or: neighbour?.owners)
     new.finalizers = held(new.finalizers, or: neighbour?.finalizers)
     return new
+  }
+
+  /// A change of anything but metadata is a new revision and nothing else.
+  package mutating func passes(_ stored: APIObject) throws(SkerryError) -> Bool {
+    guard let mark, try stored.metadataMark() == mark else { return false }
+    revision = stored.revision
+    return true
   }
 
   package init(_ object: Object, key: ObjectKey, revision: UInt64) {

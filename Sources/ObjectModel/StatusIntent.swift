@@ -127,7 +127,9 @@ package enum StatusIntent {
 
 extension Value {
   /// Without the null members of objects, at every depth: Kubernetes takes null for absent. Arrays keep theirs.
-  package func withoutNulls() -> Value {
+  package func withoutNulls() -> Value { hasNull ? copyWithoutNulls() : self }
+
+  private func copyWithoutNulls() -> Value {
     switch self {
     case .object(let fields):
       var kept = Value.Fields()

@@ -3,9 +3,9 @@ import Base
 /// The payload encoding of everything on the wire and in the store: CBOR (RFC 8949), core deterministic, over exactly
 /// JSON's data model. So equal values have equal bytes, and a decoder refuses every other spelling of them.
 package enum CBOR {
-  /// The one encoding of `value`.
-  package static func encode(_ value: Value) -> Bytes {
-    var writer = CBORWriter(reservingCapacity: 128)
+  /// The one encoding of `value`; `capacity` is what it is expected to take.
+  package static func encode(_ value: Value, capacity: Int = 128) -> Bytes {
+    var writer = CBORWriter(reservingCapacity: capacity)
     writer.value(value)
     return writer.bytes
   }
@@ -26,12 +26,17 @@ package enum CBOR {
 
   /// The encoded member `key` of an encoded map, as it is; nil if there is none or the item is no map.
   package static func member(_ key: String, of bytes: Bytes) throws(SkerryError) -> Bytes? {
+    try place(of: key, in: bytes).map { Array(bytes[$0]) }
+  }
+
+  /// Where an encoded map's member `key` is; nil if there is none or the item is no map.
+  package static func place(of key: String, in bytes: Bytes) throws(SkerryError) -> Range<Int>? {
     var reader = CBORReader(bytes)
     guard reader.next == .map else { return nil }
     for _ in 0..<(try reader.map()) {
       let found = try reader.text()
       let range = try reader.skip()
-      if found == key { return Array(bytes[range]) }
+      if found == key { return range }
     }
     return nil
   }

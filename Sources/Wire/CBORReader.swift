@@ -295,23 +295,16 @@ package struct CBORReader: Sendable {
   @discardableResult
   package mutating func skip() throws(SkerryError) -> Range<Int> {
     let start = offset
-    let inside = try skipOne()
-    guard inside > 0 else { return start..<offset }
-    // Items that are still to come on each level; no recursion, so depth costs a word.
-    var open: [UInt64] = [inside]
-    while let left = open.last {
-      guard left > 0 else {
-        open.removeLast()
-        continue
-      }
-      open[open.count - 1] = left - 1
-      let children = try skipOne()
-      if children > 0 {
-        guard open.count < limits.maxDepth else { throw error("nested deeper than \(limits.maxDepth)") }
-        open.append(children)
-      }
-    }
+    try skipItems(1, depth: 0)
     return start..<offset
+  }
+
+  private mutating func skipItems(_ count: UInt64, depth: Int) throws(SkerryError) {
+    guard depth <= limits.maxDepth else { throw error("nested deeper than \(limits.maxDepth)") }
+    for _ in 0..<count {
+      let inside = try skipOne()
+      if inside > 0 { try skipItems(inside, depth: depth + 1) }
+    }
   }
 
   /// Steps over one head, with its content if that is a string; answers how many items are inside.

@@ -3,6 +3,7 @@ import Base
 import CloudControllers
 import ObjectModel
 import Testing
+import Wire
 
 private func meta(
   _ name: String, owners: [(uid: String, blocks: Bool)] = [], finalizers: [String] = [], deleting: Bool = false
@@ -20,6 +21,23 @@ private func meta(
 }
 
 private func dependent(_ meta: MetaState) -> GarbageDecision.Dependent { .init(resource: "configmaps", meta: meta) }
+
+@Suite struct MetaStateTests {
+  private func stored(_ revision: UInt64, finalizers: [Value] = [], data: String) -> APIObject {
+    APIObject(
+      reference: ObjectReference(resource: "configmaps", namespace: "default", name: "x"), revision: revision,
+      body: CBOR.encode(["metadata": ["name": "x", "finalizers": .array(finalizers)], "data": ["a": .string(data)]]),
+      status: nil)
+  }
+
+  @Test func onlyMetadataIsReadAgain() throws {
+    var state = try MetaState(stored: stored(1, data: "a"))
+    #expect(try state.passes(stored(2, data: "b")) && state.revision == 2)
+    #expect(try !state.passes(stored(3, finalizers: ["a/b"], data: "b")) && state.revision == 2)
+    #expect(
+      try MetaState.read(stored(3, finalizers: ["a/b"], data: "b"), after: state, beside: nil).finalizers == ["a/b"])
+  }
+}
 
 @Suite struct GarbageDecisionTests {
   struct Case: Sendable, CustomTestStringConvertible {

@@ -41,14 +41,17 @@ package enum ItemMessage {
   }
 
   /// The message in one piece.
-  package static func encode(_ object: APIObject) -> Bytes {
-    let (head, body, tail) = pieces(object)
-    return head + body + tail
-  }
+  package static func encode(_ object: APIObject) -> Bytes { joined(pieces(object)) }
 
-  package static func encode(_ event: WatchEvent) -> Bytes {
-    let (head, body, tail) = pieces(event)
-    return head + body + tail
+  package static func encode(_ event: WatchEvent) -> Bytes { joined(pieces(event)) }
+
+  private static func joined(_ pieces: (head: Bytes, body: Bytes, tail: Bytes)) -> Bytes {
+    var whole = Bytes()
+    whole.reserveCapacity(pieces.head.count + pieces.body.count + pieces.tail.count)
+    whole += pieces.head
+    whole += pieces.body
+    whole += pieces.tail
+    return whole
   }
 
   /// An object that answers a call; `resource` is what was asked for.

@@ -6,7 +6,9 @@ private enum ConfigurationRules {
   static let maxData = 1 << 20
 
   static func keys(_ value: Value, at field: String, into errors: inout Validation) {
-    for key in value.object?.keys.sorted() ?? [] { errors.invalid("\(field)[\(key)]", key, Names.configKey(key)) }
+    // Paths are made for what is wrong alone, and only that is sorted: nearly nothing is.
+    let wrong = (value.object?.keys ?? []).filter { !Names.configKey($0).isEmpty }
+    for key in wrong.sorted() { errors.invalid("\(field)[\(key)]", key, Names.configKey(key)) }
   }
 
   static func base64(_ value: Value, at field: String, into errors: inout Validation) -> Int {
@@ -49,11 +51,11 @@ extension Kind {
       let (data, binary) = (object.value["data"], object.value["binaryData"])
       ConfigurationRules.keys(data, at: "data", into: &errors)
       ConfigurationRules.keys(binary, at: "binaryData", into: &errors)
-      for key in data.object?.keys ?? [] where !binary[key].isNull {
+      for key in binary.object?.keys ?? [] where !data[key].isNull {
         errors.invalid("data[\(key)]", .string(key), "duplicate of key present in binaryData")
       }
       var size = ConfigurationRules.base64(binary, at: "binaryData", into: &errors)
-      for (_, text) in data.stringMap { size += text.utf8.count }
+      for (_, text) in data.object ?? Value.Fields() { size += text.string?.utf8.count ?? 0 }
       if size > ConfigurationRules.maxData { errors.tooLong("", ConfigurationRules.maxData) }
     }
     kind.validateUpdate = { ConfigurationRules.immutable($0, $1, ["data", "binaryData"], into: &$2) }

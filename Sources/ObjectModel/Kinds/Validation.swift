@@ -73,6 +73,7 @@ package struct Validation: Sendable {
     }
   }
   package mutating func labels(_ field: String, _ value: Value) {
+    guard value.object?.isEmpty == false else { return }
     for (key, label) in value.stringMap.sorted(by: { $0.key < $1.key }) {
       invalid(field, key, Names.qualifiedName(key))
       invalid(field, label, Names.labelValue(label))
@@ -99,22 +100,25 @@ package enum MetadataRules {
 
   package static func validate(_ object: Object, kind: Kind, into errors: inout Validation) {
     let metadata = object.metadata
-    if object.name.isEmpty {
+    let (name, namespace) = (metadata["name"].string ?? "", metadata["namespace"].string ?? "")
+    if name.isEmpty {
       errors.required("metadata.name", "name or generateName is required")
     } else {
-      errors.invalid("metadata.name", object.name, kind.nameRule(object.name))
+      errors.invalid("metadata.name", name, kind.nameRule(name))
     }
     if kind.isNamespaced {
-      if object.namespace.isEmpty {
+      if namespace.isEmpty {
         errors.required("metadata.namespace")
       } else {
-        errors.invalid("metadata.namespace", object.namespace, Names.label(object.namespace))
+        errors.invalid("metadata.namespace", namespace, Names.label(namespace))
       }
-    } else if !object.namespace.isEmpty {
+    } else if !namespace.isEmpty {
       errors.forbidden("metadata.namespace", "not allowed on this type")
     }
     errors.labels("metadata.labels", metadata["labels"])
-    annotations(metadata["annotations"].stringMap, into: &errors)
+    if case .object(let fields) = metadata["annotations"], !fields.isEmpty {
+      annotations(metadata["annotations"].stringMap, into: &errors)
+    }
     owners(metadata["ownerReferences"], into: &errors)
     finalizers(object.finalizers, into: &errors)
   }
@@ -129,7 +133,7 @@ package enum MetadataRules {
   }
 
   private static func owners(_ value: Value, into errors: inout Validation) {
-    let owners = value.array ?? []
+    guard let owners = value.array else { return }
     if owners.count > maxOwners {
       errors.invalid("metadata.ownerReferences", .int(Int64(owners.count)), "must have at most \(maxOwners) items")
     }

@@ -58,13 +58,13 @@ private func welcome(_ configuration: SessionConfiguration) -> Bytes {
 }
 
 /// A machine, and an owner that does what the actions ask for and holds the rules it can see.
-private struct Talk {
+private struct Talk: ~Copyable {
   var machine: SessionMachine
   let moment: Moment
   var streams: Set<UInt32> = []
   private var closes = 0
 
-  init(machine: SessionMachine, moment: Moment) {
+  init(machine: consuming SessionMachine, moment: Moment) {
     self.machine = machine
     self.moment = moment
   }

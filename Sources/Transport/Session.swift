@@ -411,6 +411,10 @@ import Wire
     var writes = 0
     machine.refill(at: clock.now)
     while connection.pendingWriteBytes < Self.connectionBytes {
+      if machine.hasNothingToWrite {
+        if writes > 0 { onTraffic?() }
+        return finishIfClosed()
+      }
       let (bytes, actions) = machine.nextWrite()
       // Before the actions: what they lead to may leave at once.
       if !bytes.isEmpty { put(bytes) }

@@ -65,7 +65,7 @@ struct Queue<Element: Sendable>: Sendable {
 /// Which frame leaves next: connection-level frames first; then the first frame of each OPEN, in the order of their
 /// numbers, since those must rise; then by class, in each class one frame of each stream in turn. Messages are cut into frames here, at the moment they leave, so a large one never holds up a ping; and
 /// credit is looked at here: a message starts only while the stream's credit is above zero.
-package struct SendScheduler: Sendable {
+package struct SendScheduler: ~Copyable, Sendable {
   /// What happened while frames left.
   package enum Event: Sendable, Hashable {
     /// The stream's END is on its way.
@@ -142,6 +142,11 @@ package struct SendScheduler: Sendable {
 
   /// Nothing could leave now, whether or not messages wait for credit.
   package var isIdle: Bool { control.isEmpty && opens.isEmpty && turns.allSatisfy(\.isEmpty) }
+
+  /// `next` would give neither bytes nor events.
+  var hasNothingToSay: Bool {
+    control.isEmpty && opens.isEmpty && wantSession.isEmpty && turns.allSatisfy { $0.isEmpty }
+  }
 
   /// Nothing waits at all, and nothing is held back: what comes now may leave at once.
   var hasNothing: Bool { messageBytes == 0 && controlBytes == 0 && opens.isEmpty && budget == nil }

@@ -85,8 +85,9 @@ package enum SessionAction: Sendable {
 /// One session of the protocol as a value: bytes and time in, bytes and actions out. No socket, no clock.
 ///
 /// Whoever owns it feeds `receive`, calls `tick` at `deadline`, performs the actions, and writes what `nextWrite` gives
-/// whenever the connection takes more.
-package struct SessionMachine: Sendable {
+/// whenever the connection takes more. Not copyable: a session looks at its machine many times for each frame, and Swift
+/// would copy it for many of these looks.
+package struct SessionMachine: ~Copyable, Sendable {
   package enum Phase: Sendable {
     case new, waiting, ready, closed
   }
@@ -254,6 +255,9 @@ package struct SessionMachine: Sendable {
 
   /// Time has passed for the budget; before `nextWrite`.
   package mutating func refill(at now: Instant) { scheduler.budget?.refill(now) }
+
+  /// `nextWrite` would give nothing: most often nothing waits, or nothing more.
+  package var hasNothingToWrite: Bool { actions.isEmpty && scheduler.hasNothingToSay }
 
   /// The next bytes to write; empty when nothing can leave now.
   package mutating func nextWrite() -> (bytes: Bytes, actions: [SessionAction]) {

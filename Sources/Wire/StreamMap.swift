@@ -2,23 +2,31 @@ import Base
 
 /// Values by stream number, in the order of the numbers. A session has few streams at a time and their numbers mostly rise,
 /// so an array that is searched costs less than hashing, in time and in memory.
-package struct StreamMap<Element: Sendable>: Sendable {
-  private struct Entry: Sendable {
-    let id: UInt32
+///
+/// Public and inlinable, as nothing else here, since `Session` in another module keeps its streams in one: Swift
+/// specialises a generic type across modules only then, and without it each access costs a thousand instructions.
+public struct StreamMap<Element: Sendable>: Sendable {
+  @usableFromInline struct Entry: Sendable {
+    @usableFromInline let id: UInt32
     /// Always there between two accesses; optional so that it can be changed in place through the subscript.
-    var value: Element?
+    @usableFromInline var value: Element?
+
+    @inlinable init(id: UInt32, value: Element?) {
+      self.id = id
+      self.value = value
+    }
   }
-  private var entries: [Entry] = []
+  @usableFromInline var entries: [Entry] = []
 
-  package init() {}
+  @inlinable public init() {}
 
-  package var count: Int { entries.count }
-  package var isEmpty: Bool { entries.isEmpty }
+  @inlinable public var count: Int { entries.count }
+  @inlinable public var isEmpty: Bool { entries.isEmpty }
   /// Rising.
-  package var keys: [UInt32] { entries.map(\.id) }
+  @inlinable public var keys: [UInt32] { entries.map(\.id) }
 
   /// Where the number is, or would be.
-  @inline(__always) private func place(_ id: UInt32) -> (index: Int, found: Bool) {
+  @inlinable @inline(__always) func place(_ id: UInt32) -> (index: Int, found: Bool) {
     var high = entries.count
     // The newest stream, and the only one, are asked for most.
     guard high > 0, entries[high - 1].id >= id else { return (high, false) }
@@ -33,7 +41,7 @@ package struct StreamMap<Element: Sendable>: Sendable {
   }
 
   /// The value; assigning nil removes it. Changes through it happen in place.
-  package subscript(id: UInt32) -> Element? {
+  @inlinable public subscript(id: UInt32) -> Element? {
     get {
       let (index, found) = place(id)
       return found ? entries[index].value : nil
@@ -71,8 +79,8 @@ package struct StreamMap<Element: Sendable>: Sendable {
     unsafe entries.withUnsafeBytes { unsafe touched.add($0.baseAddress, bytes: $0.count) }
   }
 
-  @discardableResult
-  package mutating func removeValue(forKey id: UInt32) -> Element? {
+  @inlinable @discardableResult
+  public mutating func removeValue(forKey id: UInt32) -> Element? {
     let (index, found) = place(id)
     return found ? entries.remove(at: index).value : nil
   }

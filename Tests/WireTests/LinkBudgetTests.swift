@@ -38,7 +38,7 @@ import Wire
 
   /// A machine with a budget sends no faster than it allows, and pings all the same.
   @Test func aSessionKeepsToItsBudget() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     pair.client.limit(LinkBudget.Rates(total: 20_000), at: pair.now)
     let id = try pair.client.open(OpenMessage(method: "logs", priority: .bulk, params: [0xf6]))
     pair.settle()
@@ -69,7 +69,7 @@ import Wire
   }
 
   @Test func countsOfAClassSurviveTheEndOfTheSession() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     _ = try pair.client.open(OpenMessage(method: "status", priority: .status, params: [0xf6]))
     pair.settle()
     let before = pair.client.scheduler.sent

@@ -3,7 +3,7 @@ import Testing
 import Wire
 
 /// Two machines joined by hand: bytes go over when the test says so, time is a number.
-struct MachinePair {
+final class MachinePair {
   var client: SessionMachine
   var server: SessionMachine
   var now = Instant(nanoseconds: 1_000_000_000)
@@ -13,7 +13,7 @@ struct MachinePair {
   var frames: [Frame] = []
 
   init(client: SessionConfiguration = .init(), server: SessionConfiguration = .init(), ready: Bool = true) {
-    let moment = Moment(now: now, wall: WallTime(seconds: 1_700_000_000))
+    let moment = Moment(now: Instant(nanoseconds: 1_000_000_000), wall: WallTime(seconds: 1_700_000_000))
     self.client = SessionMachine(role: .client, configuration: client, hello: ["role": "test"], at: moment)
     self.server = SessionMachine(role: .server, configuration: server, hello: .null, at: moment)
     self.client.start(at: moment)
@@ -21,7 +21,7 @@ struct MachinePair {
     if ready { settle() }
   }
 
-  mutating func settle() {
+  func settle() {
     while true {
       let up = client.nextWrite()
       clientActions += up.actions
@@ -33,7 +33,7 @@ struct MachinePair {
     }
   }
 
-  mutating func toServer(_ bytes: Bytes) {
+  func toServer(_ bytes: Bytes) {
     for action in server.receive(bytes, at: now) {
       if case .hello(let hello) = action {
         let moment = Moment(now: now, wall: WallTime(seconds: 1_700_000_001))
@@ -44,7 +44,7 @@ struct MachinePair {
     }
   }
 
-  mutating func toClient(_ bytes: Bytes) { clientActions += client.receive(bytes, at: now) }
+  func toClient(_ bytes: Bytes) { clientActions += client.receive(bytes, at: now) }
 
   func closeError(_ actions: [SessionAction]) -> SkerryError? {
     for case .close(let error) in actions { return error }
@@ -56,7 +56,7 @@ struct MachinePair {
   func opened(_ actions: [SessionAction]) -> [UInt32] {
     actions.compactMap { if case .opened(let id, _) = $0 { id } else { nil } }
   }
-  mutating func open(last: Bool = false) throws -> UInt32 {
+  func open(last: Bool = false) throws -> UInt32 {
     try client.open(OpenMessage(method: "m", priority: .status, params: [0xf6]), last: last)
   }
 }
@@ -78,7 +78,7 @@ struct MachinePair {
   }
 
   @Test func anUnknownVersionIsRefusedByName() throws {
-    var pair = MachinePair(ready: false)
+    let pair = MachinePair(ready: false)
     var hello = try CBOR.decode(
       Hello(features: [], agent: "x", time: 0, limits: PeerLimits(.init()), hello: .null).encoded)
     hello["v"] = [7]
@@ -91,7 +91,7 @@ struct MachinePair {
   }
 
   @Test func aCallAndItsAnswerLeaveNothingBehind() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let id = try pair.open(last: true)
     pair.settle()
     #expect(pair.opened(pair.serverActions) == [id])
@@ -110,7 +110,7 @@ struct MachinePair {
   }
 
   @Test func longMessagesAreCutAndJoined() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let params = CBOR.encode(.string(String(repeating: "p", count: 100_000)))
     let id = try pair.client.open(OpenMessage(method: "big", priority: .bulk, params: params))
     let message = Bytes((0..<200_000).map { UInt8(truncatingIfNeeded: $0) })
@@ -125,7 +125,7 @@ struct MachinePair {
   }
 
   @Test func withheldCreditStopsTheSenderAfterAtMostOneMessageTooMany() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let id = try pair.open()
     for number in 0..<200 { try pair.client.send(id, OutgoingMessage(Bytes(repeating: UInt8(number), count: 1_000))) }
     pair.settle()
@@ -147,7 +147,7 @@ struct MachinePair {
   }
 
   @Test func sendingPastCreditEndsTheSession() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let id = try pair.open()
     pair.settle()
     let frame = Frame(.data, stream: id, payload: Bytes(repeating: 0, count: 16_000)).encoded
@@ -156,7 +156,7 @@ struct MachinePair {
   }
 
   @Test func aPingOvertakesALargeMessage() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let id = try pair.open()
     try pair.client.send(id, OutgoingMessage(Bytes(repeating: 1, count: 60_000)))
     _ = pair.client.nextWrite()
@@ -170,7 +170,7 @@ struct MachinePair {
   }
 
   @Test func classesLeaveInOrderAndStreamsOfAClassTakeTurns() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let bulk = try pair.client.open(OpenMessage(method: "b", priority: .bulk, params: [0xf6]))
     let one = try pair.client.open(OpenMessage(method: "o", priority: .status, params: [0xf6]))
     let two = try pair.client.open(OpenMessage(method: "t", priority: .status, params: [0xf6]))
@@ -185,7 +185,7 @@ struct MachinePair {
   }
 
   @Test func silenceIsDeathOnBothSidesWithinThreeIntervals() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let id = try pair.open(last: true)
     pair.settle()
     let start = pair.now
@@ -206,7 +206,7 @@ struct MachinePair {
   }
 
   @Test func pingsAreAnsweredWithThePosition() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     for _ in 0..<100 {
       pair.now = pair.client.deadline
       pair.clientActions += pair.client.tick(at: pair.now, position: 9)
@@ -219,7 +219,7 @@ struct MachinePair {
   }
 
   @Test func aHandshakeThatNeverComesTimesOut() throws {
-    var pair = MachinePair(ready: false)
+    let pair = MachinePair(ready: false)
     pair.now = pair.now + .seconds(10)
     #expect(pair.closeError(pair.server.tick(at: pair.now, position: 0))?.code == .timeout)
   }
@@ -227,7 +227,7 @@ struct MachinePair {
   @Test func aPeerMayNotOpenMoreStreamsThanItWasTold() throws {
     var server = SessionConfiguration()
     server.limits.streams = 2
-    var pair = MachinePair(server: server)
+    let pair = MachinePair(server: server)
     _ = try pair.open()
     _ = try pair.open()
     let error = #expect(throws: SkerryError.self) { try pair.open() }
@@ -240,11 +240,11 @@ struct MachinePair {
     var decoder = FrameDecoder()
     try decoder.decode(pair.server.nextWrite().bytes, into: &frames)
     #expect(frames.map(\.type) == [.reset] && frames[0].stream == 5)
-    #expect(!pair.server.isClosed)
+    #expect(pair.server.isClosed == false)
   }
 
   @Test func aResetBreaksTheStreamAndCrossingFramesAreSkipped() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let id = try pair.open()
     pair.settle()
     pair.server.reset(id, CallError(reason: CallError.cancelled, message: "enough"))
@@ -256,7 +256,7 @@ struct MachinePair {
   }
 
   @Test func goAwayStopsNewStreamsAndLetsOldOnesEnd() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let id = try pair.open(last: true)
     pair.settle()
     pair.server.goAway(GoAway(delay: .seconds(3), reason: GoAway.rotate))
@@ -268,9 +268,9 @@ struct MachinePair {
   }
 
   @Test func unknownFramesMarkedIgnorableAreSkipped() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     pair.toServer(Frame(FrameType(rawValue: 99), flags: .ignorable, stream: 3, payload: [1]).encoded)
-    #expect(!pair.server.isClosed)
+    #expect(pair.server.isClosed == false)
     pair.toServer(Frame(FrameType(rawValue: 99), stream: 3, payload: [1]).encoded)
     #expect(pair.closeError(pair.serverActions)?.code == .protocolViolation)
   }
@@ -285,7 +285,7 @@ struct MachinePair {
     Frame(.welcome, payload: [0xa0]), Frame(.goAway, payload: [0x01]), Frame(.reset, stream: 1, payload: [0xa0]),
   ]
   @Test(arguments: violations) func brokenRulesEndTheSessionWithAReason(_ frame: Frame) throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     pair.toServer(frame.encoded)
     #expect(pair.closeError(pair.serverActions)?.code == .protocolViolation)
     pair.toClient(pair.server.nextWrite().bytes)
@@ -296,7 +296,7 @@ struct MachinePair {
   @Test func messagesAndTheirPartsAreBounded() throws {
     var server = SessionConfiguration()
     server.limits.messageBytes = 40_000
-    var pair = MachinePair(server: server)
+    let pair = MachinePair(server: server)
     let id = try pair.open()
     #expect(throws: SkerryError.self) { try pair.client.send(id, OutgoingMessage(Bytes(repeating: 0, count: 40_001))) }
     pair.settle()
@@ -307,7 +307,7 @@ struct MachinePair {
   }
 
   @Test func whoAsksAndNeverReadsIsCut() throws {
-    var pair = MachinePair()
+    let pair = MachinePair()
     let ping = Frame(.ping, payload: [0]).encoded
     for _ in 0..<40_000 where !pair.server.isClosed { pair.toServer(ping) }
     #expect(pair.closeError(pair.serverActions)?.code == .limitExceeded)

@@ -14,6 +14,10 @@ private struct Soak {
     var finished = false
     var endHeard = false
   }
+  final class End {
+    var machine: SessionMachine
+    init(_ machine: consuming SessionMachine) { self.machine = machine }
+  }
   struct Key: Hashable {
     let stream: UInt32
     let fromClient: Bool
@@ -21,7 +25,7 @@ private struct Soak {
 
   static let credit = 5_000
   let random: SeededRandom
-  var machines: [SessionMachine]
+  let machines: [End]
   /// Bytes on their way from each machine.
   var links: [Bytes] = [[], []]
   var lanes: [Key: Lane] = [:]
@@ -35,11 +39,12 @@ private struct Soak {
     configuration.limits.initialCredit = Self.credit
     configuration.limits.streams = 6
     machines = [SessionRole.client, .server].map {
-      SessionMachine(
-        role: $0, configuration: configuration, hello: .null,
-        at: Moment(now: Instant(nanoseconds: 1), wall: WallTime(seconds: 1)))
+      End(
+        SessionMachine(
+          role: $0, configuration: configuration, hello: .null,
+          at: Moment(now: Instant(nanoseconds: 1), wall: WallTime(seconds: 1))))
     }
-    for side in 0...1 { machines[side].start(at: moment) }
+    for side in 0...1 { machines[side].machine.start(at: moment) }
     for _ in 0..<10 { for side in 0...1 { flush(side, all: true) } }
   }
 
@@ -48,7 +53,7 @@ private struct Soak {
   /// Moves what the machine gives onto its link, and a piece of the link to the other machine.
   mutating func flush(_ side: Int, all: Bool) {
     while true {
-      let (bytes, actions) = machines[side].nextWrite()
+      let (bytes, actions) = machines[side].machine.nextWrite()
       #expect(bytes.count <= WireLimits.frameBytes)
       perform(actions, at: side)
       links[side] += bytes
@@ -57,14 +62,14 @@ private struct Soak {
     let count = all ? links[side].count : below(links[side].count + 1)
     let piece = Bytes(links[side].prefix(count))
     links[side].removeFirst(count)
-    perform(machines[1 - side].receive(piece, at: moment.now), at: 1 - side)
+    perform(machines[1 - side].machine.receive(piece, at: moment.now), at: 1 - side)
   }
 
   mutating func perform(_ actions: [SessionAction], at side: Int) {
     for action in actions {
       switch action {
       case .hello(let hello):
-        perform(machines[side].accept(hello, hello: .null, session: "s", at: moment), at: side)
+        perform(machines[side].machine.accept(hello, hello: .null, session: "s", at: moment), at: side)
       case .message(let id, let bytes): received(Key(stream: id, fromClient: side == 1), bytes)
       case .ended(let id, .success):
         let key = Key(stream: id, fromClient: side == 1)
@@ -106,7 +111,7 @@ private struct Soak {
     let params = CBOR.encode(.string(String(repeating: "p", count: below(40_000))))
     let priority = Priority(rawValue: UInt8(below(4))) ?? .bulk
     let message = OpenMessage(method: "m", priority: priority, params: params)
-    guard let id = try? machines[side].open(message) else { return }
+    guard let id = try? machines[side].machine.open(message) else { return }
     #expect(open.insert(id).inserted)
     lanes[Key(stream: id, fromClient: true)] = Lane()
     lanes[Key(stream: id, fromClient: false)] = Lane()
@@ -125,11 +130,11 @@ private struct Soak {
   }
 
   mutating func send(_ side: Int) throws {
-    guard let key = sendable(side), machines[side].canSend(key.stream) else { return }
+    guard let key = sendable(side), machines[side].machine.canSend(key.stream) else { return }
     let size = below(5) == 0 ? below(60_000) : below(400)
     let bytes = Bytes(repeating: UInt8(truncatingIfNeeded: random.next()), count: size)
     let cut = below(size + 1)
-    try machines[side].send(key.stream, OutgoingMessage(Bytes(bytes[..<cut]), Bytes(bytes[cut...])))
+    try machines[side].machine.send(key.stream, OutgoingMessage(Bytes(bytes[..<cut]), Bytes(bytes[cut...])))
     lanes[key]?.sent.append(bytes)
   }
 
@@ -139,20 +144,20 @@ private struct Soak {
     let isOpener = key.stream.isMultiple(of: 2) == (side == 1)
     let other = Key(stream: key.stream, fromClient: !key.fromClient)
     guard isOpener || lanes[other]?.endHeard == true else { return }
-    machines[side].finish(key.stream, .success([0x01]))
+    machines[side].machine.finish(key.stream, .success([0x01]))
     lanes[key]?.finished = true
   }
 
   mutating func reset(_ side: Int) {
-    guard let key = sendable(side), machines[side].canSend(key.stream) else { return }
+    guard let key = sendable(side), machines[side].machine.canSend(key.stream) else { return }
     broken.insert(key.stream)
-    machines[side].reset(key.stream, CallError(reason: CallError.cancelled, message: "enough"))
+    machines[side].machine.reset(key.stream, CallError(reason: CallError.cancelled, message: "enough"))
   }
 
   mutating func consume(_ side: Int, all: Bool) {
     for key in lanes.keys.sorted(by: { $0.stream < $1.stream }) where key.fromClient == (side == 1) {
       guard all || below(2) == 0, let held = lanes[key]?.held, held > 0 else { continue }
-      machines[side].consumed(key.stream, cost: held)
+      machines[side].machine.consumed(key.stream, cost: held)
       lanes[key]?.held = 0
     }
   }
@@ -179,9 +184,9 @@ private struct Soak {
       #expect(lane.received == lane.sent.count, "stream \(key.stream) lost messages")
       #expect(lane.endHeard, "stream \(key.stream) did not end")
     }
-    for machine in soak.machines {
-      #expect(machine.scheduler.messageBytes == 0 && machine.scheduler.isIdle)
-      #expect(!machine.isClosed)
+    for end in soak.machines {
+      #expect(end.machine.scheduler.messageBytes == 0 && end.machine.scheduler.isIdle)
+      #expect(end.machine.isClosed == false)
     }
     #expect(soak.lanes.values.contains { $0.sent.count > 3 }, "the run said nothing")
   }

@@ -48,8 +48,11 @@ extension MicroCase {
     for _ in 0..<count { keep(try ObjectMeta(decoding: bytes)) }
   }
 
+  /// The stream of `watchedMachine`.
+  private static let watched: UInt32 = 1
+
   /// A session's machine whose peer has opened one stream, as a watch.
-  private static func watchedMachine() throws -> (SessionMachine, stream: UInt32) {
+  private static func watchedMachine() throws -> SessionMachine {
     let moment = Moment(now: Instant(nanoseconds: 0), wall: WallTime(seconds: 0))
     var machine = SessionMachine(role: .server, configuration: SessionConfiguration(), hello: [:], at: moment)
     machine.start(at: moment)
@@ -57,9 +60,9 @@ extension MicroCase {
     _ = machine.receive(Frame(.hello, payload: hello.encoded).encoded, at: moment.now)
     _ = machine.accept(hello, hello: [:], session: "", at: moment)
     let open = OpenMessage(method: CallMethod.watch, priority: .status, params: CBOR.encode([:]))
-    _ = machine.receive(Frame(.open, flags: .last, stream: 1, payload: open.encoded).encoded, at: moment.now)
+    _ = machine.receive(Frame(.open, flags: .last, stream: watched, payload: open.encoded).encoded, at: moment.now)
     _ = machine.nextWrite()
-    return (machine, 1)
+    return machine
   }
 
   private static func credit(_ stream: UInt32, _ bytes: Int) -> Bytes {
@@ -71,7 +74,8 @@ extension MicroCase {
   static let frame = MicroCase(
     name: "frame", help: "an event of 1 KiB framed on one stream of a session", iterations: (500, 2_500), operations: 1
   ) { count, _ in
-    var (machine, stream) = try watchedMachine()
+    let stream = watched
+    var machine = try watchedMachine()
     let body = CBOR.encode(object())
     for index in 0..<count {
       if index % 32 == 31 { _ = machine.receive(credit(stream, 32 * 1_100), at: Instant(nanoseconds: 0)) }
@@ -83,11 +87,11 @@ extension MicroCase {
   static let receive = MicroCase(
     name: "receive", help: "a message of 1 KiB taken in by a session", iterations: (500, 2_500), operations: 1
   ) { count, _ in
-    var (machine, stream) = try watchedMachine()
+    let stream: UInt32 = 3
+    var machine = try watchedMachine()
     let message = CBOR.encode(object())
     let open = OpenMessage(method: "lane", priority: .status, params: CBOR.encode([:]))
-    _ = machine.receive(Frame(.open, stream: 3, payload: open.encoded).encoded, at: Instant(nanoseconds: 0))
-    stream = 3
+    _ = machine.receive(Frame(.open, stream: stream, payload: open.encoded).encoded, at: Instant(nanoseconds: 0))
     let frame = Frame(.data, stream: stream, payload: message).encoded
     for _ in 0..<count {
       keep(machine.receive(frame, at: Instant(nanoseconds: 0)))

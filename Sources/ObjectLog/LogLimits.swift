@@ -8,8 +8,9 @@ package struct LogLimits: Sendable {
   package var retentionBytes: UInt64 = 1 << 30
   /// Entries of the newest history that are kept in memory for tail readers.
   package var tailEntries = 8192
-  /// Bytes of the newest history that are kept in memory.
-  package var tailBytes = 8 << 20
+  /// Bytes of the newest history that are kept in memory. What is written again while it is here is not read from the
+  /// file before: some thousand objects of the usual size.
+  package var tailBytes = 16 << 20
   /// Changes that may wait for the writer; more are answered `limitExceeded`, so that a writer slower than its
   /// callers cannot fill memory.
   package var waitingChanges = 16_384

@@ -29,7 +29,7 @@ struct TailRing {
   /// Appends entries in order; whole positions fall out at the other end.
   mutating func append(_ entries: [Entry]) {
     for entry in entries {
-      newest[entry.key] = removed + slots.count
+      if entry.key.isASCII { newest[entry.key] = removed + slots.count }
       slots.append(entry)
       bytes += Self.size(entry)
     }
@@ -41,7 +41,7 @@ struct TailRing {
 
   /// The last change of a key, if it is here; a key that did not change for long is not.
   func newest(of key: String) -> Entry? {
-    newest[key].flatMap { slots[$0 - removed] }
+    key.isASCII ? newest[key].flatMap { slots[$0 - removed] } : nil
   }
 
   /// Forgets what is at or below a position.

@@ -19,6 +19,19 @@ extension LogConformance {
       try equal(try log.keys("a/\u{e9}/").count, 1, "keys with one of two spellings")
     },
 
+    LogConformance("two spellings of a letter are two keys, however often they are written") { harness in
+      let log = try harness.leader(LogLimits())
+      let keys = ["a/\u{e9}/1", "a/e\u{301}/1"]
+      for round in 0..<3 {
+        for (index, key) in keys.enumerated() { _ = try await log.write(.put(key, "\(index)\(round)")) }
+      }
+      for (index, key) in keys.enumerated() {
+        let read = try log.read(key, at: nil)
+        try equal(read.map { String(decoding: $0.body, as: UTF8.self) }, "\(index)2")
+        try equal(read?.createRevision, UInt64(index + 2))
+      }
+    },
+
     LogConformance("pages of a listing show one position while the log goes on") { harness in
       let log = try harness.leader(LogLimits())
       for index in 0..<7 { _ = try await log.write(.put("k/a/\(index)", "old\(index)")) }

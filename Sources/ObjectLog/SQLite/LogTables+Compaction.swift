@@ -26,6 +26,7 @@ extension LogTables {
         forget.bind(1, row.key)
         forget.bind(2, row.place.raw)
         try forget.run()
+        self.forget(row.key)
       }
       state.swept = found.count < rows ? end : found.last?.place.raw ?? end
     }

@@ -10,6 +10,8 @@ final class LogTables {
   struct Current {
     var place: Place
     var skip: VersionChain.Skip
+    /// The skip of the version that `skip` leads to, where it is known.
+    var beyond: VersionChain.Skip?
     var deleted: Bool
     /// Opened.
     var object: StoredObject
@@ -22,6 +24,8 @@ final class LogTables {
   private var stored: LogState
   /// The newest position that this transaction has written an entry at.
   private var written: UInt64?
+  /// What `current` answers without a look at the file.
+  private var newest: NewestRows
   private let chain: VersionChain
   private let selectCurrent: Statement
   private let insertHistory: Statement
@@ -32,8 +36,11 @@ final class LogTables {
 
   var database: Database { file.database }
 
-  init(file: StoreFile, state: LogState, sealing: (any Sealing)?) throws(SkerryError) {
+  init(
+    file: StoreFile, state: LogState, sealing: (any Sealing)?, limits: LogLimits
+  ) throws(SkerryError) {
     let database = file.database
+    newest = NewestRows(maxEntries: limits.tailEntries, maxBytes: limits.tailBytes / 2)
     self.file = file
     self.state = state
     self.sealing = sealing
@@ -72,6 +79,7 @@ final class LogTables {
       }
     } catch {
       (state, stored) = (before, storedBefore)
+      newest.forgetAll()
       throw error
     }
   }
@@ -86,6 +94,7 @@ final class LogTables {
     if case .failure = result {
       try database.execute("ROLLBACK TO job")
       (state, written) = (before, writtenBefore)
+      newest.forgetAll()
     }
     try database.execute("RELEASE job")
     return result
@@ -94,6 +103,7 @@ final class LogTables {
   // MARK: Rows
 
   func current(_ key: String) throws(SkerryError) -> Result<Current?, SkerryError> {
+    if let known = newest[key] { return .success(known) }
     selectCurrent.bind(1, key)
     guard try selectCurrent.step() else { return .success(nil) }
     defer { selectCurrent.reset() }
@@ -109,7 +119,9 @@ final class LogTables {
   /// Writes an entry that replaces `current`.
   func write(_ entry: Entry, replacing current: Current?) throws(SkerryError) -> Result<Void, SkerryError> {
     let row: HistoryRow
-    let skip = try current.map { current throws(SkerryError) in try chain.skip(over: current.place, current.skip) }
+    let skip = try current.map { current throws(SkerryError) in
+      try chain.skip(over: current.place, current.skip, beyond: current.beyond)
+    }
     switch HistoryRow.sealing(entry, previous: current?.place, skip: skip ?? .none, sealing) {
     case .success(let sealed): row = sealed
     case .failure(let error): return .failure(error)
@@ -122,8 +134,16 @@ final class LogTables {
     try upsertCurrent.run()
     if let current, !current.deleted { state.retained += current.size }
     if entry.type == .deleted { state.retained += row.size }
+    newest.note(
+      entry.key,
+      Current(
+        place: row.place, skip: row.skip, beyond: row.skip.to == current?.place ? current?.skip : nil,
+        deleted: entry.type == .deleted, object: entry.object, size: row.size))
     return .success(())
   }
+
+  /// A key's tombstone was swept.
+  func forget(_ key: String) { newest.forget(key) }
 
   func write(_ privates: [(key: String, value: Bytes?)]) throws(SkerryError) {
     for item in privates {
@@ -169,6 +189,7 @@ final class LogTables {
   /// Forgets all objects and their history.
   func removeAll() throws(SkerryError) {
     try database.execute("DELETE FROM history; DELETE FROM current")
+    newest.forgetAll()
     state.retained = 0
   }
 }

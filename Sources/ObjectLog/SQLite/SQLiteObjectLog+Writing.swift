@@ -48,6 +48,9 @@ struct JobQueue {
 }
 
 extension SQLiteObjectLog {
+  /// Jobs that are worth a transaction of their own.
+  private static let promptJobs = 16
+
   /// Answers of a commit that go before its observers. Where more wait, each would wait for the others' answers anyway,
   /// and those who watch take in the events while the answers are sent.
   private static let answersGoFirst = 4
@@ -87,7 +90,9 @@ extension SQLiteObjectLog {
     waiting.append(waiter)
     queue.hold(job)
     // What arrives in one turn of the loop goes to the writer together, and so into one transaction: a sync costs as much
-    // as many writes.
+    // as many writes. But a writer that is idle does not stand through a long turn: with many clients all would wait for
+    // it together, and then all for the loop.
+    if queue.inFlight == 0, queue.held.count >= Self.promptJobs { return pump() }
     guard !pumpIsDue else { return }
     pumpIsDue = true
     scheduler.nextTurn(self)
@@ -124,6 +129,8 @@ extension SQLiteObjectLog {
 
   /// Takes what the writer has done: publish, answer, wake observers.
   func deliver() {
+    // The writer goes on with what waits while its last outcome is told.
+    pump()
     for outcome in writer.takeOutcomes() {
       if let retained = outcome.retained { retainedBytes = retained }
       tellWaiting()

@@ -148,7 +148,8 @@ struct LogOpening: Sendable {
   func open() throws(SkerryError) -> LogTables {
     let options = Database.Options(vfs: configuration.vfs, synchronous: configuration.durability)
     let file = try StoreFile(path: configuration.path, schema: LogSchema.schema, options: options)
-    let tables = try LogTables(file: file, state: load(file), sealing: configuration.sealing)
+    let tables = try LogTables(
+      file: file, state: load(file), sealing: configuration.sealing, limits: configuration.limits)
     try tables.write { () throws(SkerryError) in
       // What was acknowledged without a sync may be missing.
       if tables.state.relaxed, file.wasUnclean, tables.state.role == .leader {

@@ -28,10 +28,13 @@ final class VersionChain {
     return (select.place(0), Skip(to: select.place(1), length: select.uint(2)))
   }
 
-  /// The skip of a version that replaces the one at `place`, whose own skip is given.
-  func skip(over place: Place, _ skip: Skip) throws(SkerryError) -> Skip {
+  /// The skip of a version that replaces the one at `place`, whose own skip is given, and the one `beyond` it if that is
+  /// known.
+  func skip(over place: Place, _ skip: Skip, beyond: Skip?) throws(SkerryError) -> Skip {
     // What the skip leads to may have been compacted away: then begin anew.
-    guard let next = skip.to, let far = try links(next)?.skip, far.to != nil, far.length == skip.length else {
+    var far = beyond
+    if far == nil, let next = skip.to { far = try links(next)?.skip }
+    guard let far, far.to != nil, far.length == skip.length else {
       return Skip(to: place, length: 1)
     }
     return Skip(to: far.to, length: 1 + skip.length + far.length)

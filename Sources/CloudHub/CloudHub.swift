@@ -104,6 +104,9 @@ import Wire
       configuration: configuration)
   }
 
+  /// How many intervals of a node one of a client is.
+  private static let clientPing = 2
+
   private func acceptClient(_ certificate: PeerCertificate, _ stream: any ByteStream) {
     let session = makeSession(stream)
     lastClient += 1
@@ -111,6 +114,8 @@ import Wire
     let caller = Caller(
       user: certificate.commonName, groups: certificate.organizations, node: nil, origin: .network)
     face.attach(session, caller: caller)
+    // Nothing but its own watches hangs on a client: with thousands that only watch, their pings are most of the load.
+    session.pingInterval = configuration.pingInterval * Self.clientPing
     clients[id] = session
     clientNames[id] = certificate.commonName
     connectedClients.add(1)

@@ -24,11 +24,12 @@ struct NewestRows {
       (old, young, bytes) = (young, [:], 0)
       young.reserveCapacity(old.count)
     }
-    if young.updateValue(row, forKey: key) == nil { bytes += row.size }
+    if let before = young.updateValue(row, forKey: key) { bytes -= before.size }
+    bytes += row.size
   }
 
   mutating func forget(_ key: String) {
-    young[key] = nil
+    if let gone = young.removeValue(forKey: key) { bytes -= gone.size }
     old[key] = nil
   }
 

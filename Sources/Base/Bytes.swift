@@ -1,3 +1,5 @@
+import Glibc
+
 /// Bytes are `[UInt8]` everywhere below the command line: immutable when `let`, shared by reference, no `Data`.
 package typealias Bytes = [UInt8]
 
@@ -42,6 +44,47 @@ extension [UInt8] {
   @inlinable
   package mutating func append<I: FixedWidthInteger>(bigEndian value: I) {
     Swift.withUnsafeBytes(of: value.bigEndian) { append(contentsOf: $0) }
+  }
+}
+
+extension [UInt8] {
+  /// The same as `==`, which compares one byte after the other.
+  package func hasSameBytes(as other: Bytes) -> Bool {
+    guard count == other.count else { return false }
+    return withUnsafeBytes { mine in
+      other.withUnsafeBytes { theirs in
+        guard let first = mine.baseAddress, let second = theirs.baseAddress else { return true }
+        return first == second || memcmp(first, second, mine.count) == 0
+      }
+    }
+  }
+}
+
+extension String {
+  /// Whether all of it is ASCII. Swift takes two spellings of a letter outside of it for equal, and where bytes matter they
+  /// are not: such keys belong in no dictionary.
+  package var isASCII: Bool {
+    utf8.withContiguousStorageIfAvailable { bytes in
+      let raw = UnsafeRawBufferPointer(bytes)
+      var seen: UInt64 = 0
+      var index = 0
+      while index + 8 <= raw.count {
+        seen |= raw.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+        index += 8
+      }
+      while index < raw.count {
+        seen |= UInt64(raw[index])
+        index += 1
+      }
+      return seen & 0x8080_8080_8080_8080 == 0
+    } ?? utf8.allSatisfy { $0 < 0x80 }
+  }
+
+  /// Whether this byte is in it.
+  package func holds(_ byte: UInt8) -> Bool {
+    utf8.withContiguousStorageIfAvailable { bytes in
+      bytes.baseAddress.map { memchr($0, Int32(byte), bytes.count) != nil } ?? false
+    } ?? utf8.contains(byte)
   }
 }
 

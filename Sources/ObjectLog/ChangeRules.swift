@@ -39,7 +39,7 @@ enum ChangeRules {
     _ stored: StoredObject, _ body: Bytes, _ status: Bytes?, _ meta: Bytes, seal: Bool, _ position: UInt64
   ) -> Decision {
     // A value that must be sealed from now on is written again even if its bytes are the same.
-    let sameBody = stored.body == body && stored.meta == meta && stored.sealed == seal
+    let sameBody = stored.body.hasSameBytes(as: body) && stored.meta.hasSameBytes(as: meta) && stored.sealed == seal
     let sameStatus = stored.status == status
     if sameBody && sameStatus { return .privatesOnly(revision: stored.revision) }
     var new = stored
@@ -59,7 +59,7 @@ enum ChangeRules {
   /// Keys are text without NUL, within the bound; nil if this one is.
   static func refusal(ofKey key: String) -> SkerryError? {
     let bytes = key.utf8
-    if bytes.isEmpty || bytes.contains(0) {
+    if bytes.isEmpty || key.holds(0) {
       return SkerryError(.invalidArgument, "a key of the log is empty or holds a NUL: '\(key)'")
     }
     if bytes.count > LogLimits.maxKeyBytes {

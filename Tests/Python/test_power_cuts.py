@@ -186,7 +186,7 @@ def rows(path, query):
 
 
 NEWEST = """
-    SELECT current.key, history.revision, current.deleted FROM current JOIN history ON history.place = current.place
+    SELECT key, revision, type = 3 FROM (SELECT key, revision, type, max(place) FROM history GROUP BY key)
 """
 
 

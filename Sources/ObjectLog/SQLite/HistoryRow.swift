@@ -84,7 +84,7 @@ struct HistoryRow {
   }
 
   func store(_ statement: Statement) throws(SkerryError) {
-    let sameMeta = previousMeta == object.meta
+    let sameMeta = previousMeta.map { $0.hasSameBytes(as: object.meta) } ?? false
     statement.bind(1, place.raw)
     statement.bind(2, key)
     statement.bind(3, UInt64(type.rawValue))

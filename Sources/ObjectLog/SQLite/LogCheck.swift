@@ -67,13 +67,15 @@ package enum LogCheck {
       """)
     defer { statement.reset() }
     while try statement.step() {
-      if statement.int(2) != 0 {
-        throw SkerryError(
-          .corrupt,
-          "\(database.path): the index of \(statement.string(0)) does not match its history: restore a backup")
-      }
+      if statement.int(2) != 0 { throw mismatch(database, statement.string(0)) }
       if statement.int(1) == 0 { report.objects += 1 }
     }
+    if let key = try LogState.unindexed(database) { throw mismatch(database, key) }
+  }
+
+  private static func mismatch(_ database: Database, _ key: String) -> SkerryError {
+    SkerryError(
+      .corrupt, "\(database.path): the index of \(key) does not match its history: restore a backup")
   }
 
   private static func checkPrivates(_ database: Database, _ report: inout Report) throws(SkerryError) {

@@ -17,6 +17,8 @@ final class LogReader {
   private let selectPrivate: Statement
   private let selectPrivates: Statement
   private var pinned = false
+  /// Published places that the index may not have yet: an index row leads to the newer one of the two.
+  private var unindexed: [String: Place] = [:]
 
   init(_ database: Database, sealing: (any Sealing)?, limits: LogLimits) throws(SkerryError) {
     self.database = database
@@ -37,6 +39,25 @@ final class LogReader {
     selectPrivate = try database.prepare("SELECT value, checksum FROM privates WHERE key = ?1")
     selectPrivates = try database.prepare(
       "SELECT key, value, checksum FROM privates WHERE key >= ?1 AND key < ?2 ORDER BY key")
+  }
+
+  // MARK: Index
+
+  /// Takes in what was published; `indexIsUp` if the index has it, and all before.
+  func note(_ entries: [Entry], indexIsUp: Bool) {
+    if indexIsUp {
+      unindexed.removeAll(keepingCapacity: true)
+    } else {
+      for entry in entries where IndexLag.mayLeave(entry) {
+        unindexed[entry.key] = Place(entry.position, entry.index)
+      }
+    }
+  }
+
+  /// The newest place of a key of which the index says `place`.
+  private func newest(_ key: String, _ place: Place) -> Place {
+    guard !unindexed.isEmpty, key.isASCII, let newer = unindexed[key] else { return place }
+    return max(place, newer)
   }
 
   // MARK: Snapshot
@@ -65,7 +86,7 @@ final class LogReader {
     try snapshot { () throws(SkerryError) in
       selectCurrent.bind(1, key)
       guard try selectCurrent.step() else { return nil }
-      let place = Place(raw: selectCurrent.uint(0))
+      let place = newest(key, Place(raw: selectCurrent.uint(0)))
       selectCurrent.reset()
       return try version(key, from: place, at: position)
     }
@@ -104,15 +125,15 @@ final class LogReader {
   }
 
   private func listed(at position: UInt64) throws(SkerryError) -> (key: String, object: StoredObject)? {
-    let place = Place(raw: selectList.uint(1))
-    if place.position <= position {
-      if selectList.int(2) != 0 { return nil }
-      let key = selectList.string(0)
+    let indexed = Place(raw: selectList.uint(1))
+    if indexed.position <= position, selectList.int(2) != 0 { return nil }
+    let key = selectList.string(0)
+    let place = newest(key, indexed)
+    if place == indexed, place.position <= position {
       if selectList.isNull(3) { throw HistoryRow.missing(key, database.path) }
       let row = try HistoryRow.decode(selectList, at: 3, path: database.path).get()
       return (key, try row.opened(sealing).get())
     }
-    let key = selectList.string(0)
     return try version(key, from: place, at: position).map { (key, $0) }
   }
 

@@ -48,7 +48,7 @@ package enum LogRestore {
   ) throws(SkerryError) -> Cursor {
     let database = try Database(
       path: path, options: Database.Options(access: .readWrite, vfs: vfs, writeAheadLog: false))
-    guard var state = try LogState.load(database) else {
+    guard var state = try LogState.bringUp(database) else {
       throw SkerryError(.corrupt, "\(path) has no state row: use another backup")
     }
     guard state.role == .leader else {

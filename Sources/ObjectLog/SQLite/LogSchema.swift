@@ -17,7 +17,7 @@ struct Place: Hashable, Comparable {
 
 /// The tables of a log's file. Migrations are only ever appended.
 enum LogSchema {
-  static let schema = Schema(name: "object log", applicationID: 0x534B_4C47, migrations: [first, second])  // "SKLG"
+  static let schema = Schema(name: "object log", applicationID: 0x534B_4C47, migrations: [first, second, third])  // "SKLG"
 
   /// history: every version that history reaches, with its value; `previous` leads to the version before, `skip`
   /// over several (see `VersionChain`), so that the past of one key needs no index of its own.
@@ -44,6 +44,9 @@ enum LogSchema {
   /// newest and write over what is there.
   private static let second = ""
 
+  /// The index may be behind the history in the same way (`IndexLag`): a program of version 2 would read old values.
+  private static let third = ""
+
   /// The end of the range of keys that start with `prefix`: its last byte counted up. Nil: to the end of all.
   static func upperBound(_ prefix: String) -> Bytes? {
     var bytes = Bytes(prefix.utf8)
@@ -61,7 +64,8 @@ enum LogSchema {
 /// What the one row of the state table says, and what the history behind its position adds to that.
 ///
 /// Most commits only add to the history. They leave the row as it is, so that they write a page less, and who loads it
-/// goes on from there; every other change of the state is stored in its own transaction.
+/// goes on from there; every other change of the state is stored in its own transaction. The index may be behind by the
+/// same entries (`IndexLag`).
 struct LogState: Equatable {
   var role: LogRole
   var cursor: Cursor
@@ -92,6 +96,40 @@ struct LogState: Equatable {
     guard var state = try stored(database) else { return nil }
     try state.goOn(database)
     return state
+  }
+
+  /// The same, and row and index are up with the history afterwards.
+  static func bringUp(_ database: Database) throws(SkerryError) -> LogState? {
+    try database.write { () throws(SkerryError) in
+      guard let before = try stored(database) else { return nil }
+      var state = before
+      try state.goOn(database)
+      guard state != before else { return state }
+      let index = try database.prepare(
+        """
+        INSERT INTO current (key, place, deleted) SELECT key, place, type = 3 FROM history WHERE place > ?1 ORDER BY place
+        ON CONFLICT (key) DO UPDATE SET place = excluded.place, deleted = excluded.deleted
+        """)
+      index.bind(1, Place.end(of: before.cursor.position).raw)
+      try index.run()
+      try state.store(try database.prepare(upsert))
+      return state
+    }
+  }
+
+  /// Versions that the index should lead to and does not: newer than what it says of their key, and not after the position
+  /// up to which it is kept.
+  static func unindexed(_ database: Database) throws(SkerryError) -> String? {
+    guard let state = try stored(database) else { return nil }
+    let statement = try database.prepare(
+      """
+      SELECT h.key FROM history h LEFT JOIN current c ON c.key = h.key
+      WHERE h.place <= ?1 AND (c.place IS NULL OR h.place > c.place) LIMIT 1
+      """)
+    statement.bind(1, Place.end(of: state.cursor.position).raw)
+    guard try statement.step() else { return nil }
+    defer { statement.reset() }
+    return statement.string(0)
   }
 
   /// Adds what was written after the row: as `LogTables.write` counted it.

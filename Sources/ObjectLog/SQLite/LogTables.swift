@@ -26,10 +26,14 @@ final class LogTables {
   private var written: UInt64?
   /// What `current` answers without a look at the file.
   private var newest: NewestRows
+  private var lag = IndexLag()
+  /// Index rows written since somebody asked.
+  private var indexRows = 0
   private let chain: VersionChain
   private let selectCurrent: Statement
   private let insertHistory: Statement
   private let upsertCurrent: Statement
+  private let updateCurrent: Statement
   private let upsertPrivate: Statement
   private let deletePrivate: Statement
   private let updateState: Statement
@@ -57,6 +61,7 @@ final class LogTables {
       INSERT INTO current (key, place, deleted) VALUES (?1, ?2, ?3)
       ON CONFLICT (key) DO UPDATE SET place = excluded.place, deleted = excluded.deleted
       """)
+    updateCurrent = try database.prepare("UPDATE current SET place = ?2 WHERE key = ?1")
     upsertPrivate = try database.prepare("INSERT OR REPLACE INTO privates (key, value, checksum) VALUES (?1, ?2, ?3)")
     deletePrivate = try database.prepare("DELETE FROM privates WHERE key = ?1")
     updateState = try database.prepare(LogState.upsert)
@@ -69,31 +74,57 @@ final class LogTables {
     let (before, storedBefore) = (state, stored)
     written = nil
     do {
-      return try database.write { () throws(SkerryError) in
+      let result = try database.write { () throws(SkerryError) in
         let result = try body()
-        if state != stored, !state.follows(stored, written: written) {
+        if state != stored, !state.follows(stored, written: written) || lag.count > LogState.maxLag {
+          try bringIndexUp()
           try state.store(updateState)
           stored = state
         }
         return result
       }
+      lag.commit()
+      return result
     } catch {
       (state, stored) = (before, storedBefore)
+      lag.rollBack(to: 0)
       newest.forgetAll()
       throw error
     }
+  }
+
+  /// Whether the index has the newest place of every key.
+  var indexIsUp: Bool { lag.isEmpty }
+
+  /// Writes what the index lacks.
+  private func bringIndexUp() throws(SkerryError) {
+    for (key, place) in lag.takeAll() { try index(key, place) }
+  }
+
+  private func index(_ key: String, _ place: Place) throws(SkerryError) {
+    updateCurrent.bind(1, key)
+    updateCurrent.bind(2, place.raw)
+    try updateCurrent.run()
+    indexRows += 1
+  }
+
+  /// How many index rows were written since the last call: each may be a page of its own.
+  func takeIndexRows() -> Int {
+    defer { indexRows = 0 }
+    return indexRows
   }
 
   /// Runs `body` so that a failure which it answers undoes what it wrote, and nothing else.
   func attempt<R>(_ body: () throws(SkerryError) -> Result<R, SkerryError>) throws(SkerryError) -> Result<
     R, SkerryError
   > {
-    let (before, writtenBefore) = (state, written)
+    let (before, writtenBefore, mark) = (state, written, lag.mark)
     try database.execute("SAVEPOINT job")
     let result = try body()
     if case .failure = result {
       try database.execute("ROLLBACK TO job")
       (state, written) = (before, writtenBefore)
+      lag.rollBack(to: mark)
       newest.forgetAll()
     }
     try database.execute("RELEASE job")
@@ -104,6 +135,10 @@ final class LogTables {
 
   func current(_ key: String) throws(SkerryError) -> Result<Current?, SkerryError> {
     if let known = newest[key] { return .success(known) }
+    if let place = lag[key] {
+      lag.remove(key)
+      try index(key, place)
+    }
     selectCurrent.bind(1, key)
     guard try selectCurrent.step() else { return .success(nil) }
     defer { selectCurrent.reset() }
@@ -128,10 +163,16 @@ final class LogTables {
     }
     try row.store(insertHistory)
     written = entry.position
-    upsertCurrent.bind(1, entry.key)
-    upsertCurrent.bind(2, row.place.raw)
-    upsertCurrent.bind(3, entry.type == .deleted ? 1 as UInt64 : 0)
-    try upsertCurrent.run()
+    if let current, !current.deleted, IndexLag.mayLeave(entry) {
+      lag.note(entry.key, row.place)
+    } else {
+      lag.remove(entry.key)
+      upsertCurrent.bind(1, entry.key)
+      upsertCurrent.bind(2, row.place.raw)
+      upsertCurrent.bind(3, entry.type == .deleted ? 1 as UInt64 : 0)
+      try upsertCurrent.run()
+      indexRows += 1
+    }
     if let current, !current.deleted { state.retained += current.size }
     if entry.type == .deleted { state.retained += row.size }
     newest.note(
@@ -168,6 +209,7 @@ final class LogTables {
 
   /// Every object that stands now, in key order, opened: what a follower compares a snapshot with.
   func objects() throws(SkerryError) -> Result<[(key: String, object: StoredObject)], SkerryError> {
+    try bringIndexUp()
     let statement = try database.prepare(
       """
       SELECT \(HistoryRow.columns) FROM current c JOIN history h ON h.place = c.place
@@ -188,6 +230,7 @@ final class LogTables {
 
   /// Forgets all objects and their history.
   func removeAll() throws(SkerryError) {
+    _ = lag.takeAll()
     try database.execute("DELETE FROM history; DELETE FROM current")
     newest.forgetAll()
     state.retained = 0

@@ -12,6 +12,8 @@ struct StepOutcome: Sendable {
   /// Set when a follower began another history: nothing before it can be followed.
   var restartedAt: UInt64?
   var retained: UInt64?
+  /// The index has the newest place of every key (`IndexLag`).
+  var indexIsUp = false
   /// How long the transaction took.
   var commitTime: Duration?
   /// Set once the writer has stopped after a failure; its connections are closed.
@@ -144,7 +146,7 @@ final class LogWriter: @unchecked Sendable {
     if tables.hasSweepingToDo {
       try tables.sweep(rows: limits.compactionSlice)
       walFrames += limits.compactionSlice / 4
-      deliver(StepOutcome(retained: tables.state.retained))
+      deliver(StepOutcome(retained: tables.state.retained, indexIsUp: tables.indexIsUp))
     } else if backup != nil || !waitingBackups.isEmpty {
       backUpSlice(tables)
     } else if walFrames > limits.checkpointFrames {
@@ -215,17 +217,18 @@ final class LogWriter: @unchecked Sendable {
     outcome.cursor = after.cursor
     outcome.commitTime = clock() - start
     outcome.retained = after.retained
+    outcome.indexIsUp = tables.indexIsUp
     if case .replace = jobs[0], after != before, !after.cursor.continues(before.cursor) {
       outcome.restartedAt = after.cursor.position
     }
-    walFrames += Self.frames(outcome.entries)
+    walFrames += Self.frames(outcome.entries) + tables.takeIndexRows()
     deliver(outcome)
   }
 
-  /// About the pages that a commit of these entries writes: rows of the history one behind the other, a page of the index
-  /// for each, and two more for the way there. A checkpoint tells the real number.
+  /// About the pages that a commit of these entries writes beside those of the index: rows of the history one behind the
+  /// other, and two more for the way there. A checkpoint tells the real number.
   private static func frames(_ entries: [Entry]) -> Int {
-    2 + entries.count + entries.reduce(0) { $0 + $1.object.size + rowBytes } / 4096
+    2 + entries.reduce(0) { $0 + $1.object.size + rowBytes } / 4096
   }
   /// What a row of the history takes beside its values.
   private static let rowBytes = 256

@@ -1,3 +1,5 @@
+import Base
+
 /// What the writer wrote last under each key, so that who writes a key again and again does not have the row read, checked
 /// and decoded each time: that was a third of the writer's work.
 ///
@@ -34,10 +36,4 @@ struct NewestRows {
   }
 
   mutating func forgetAll() { (young, old, bytes) = ([:], [:], 0) }
-}
-
-extension String {
-  /// Swift takes two spellings of a letter outside of ASCII for equal, and SQLite does not: such keys are in no dictionary
-  /// here. The names of objects have none.
-  var isASCII: Bool { utf8.allSatisfy { $0 < 0x80 } }
 }

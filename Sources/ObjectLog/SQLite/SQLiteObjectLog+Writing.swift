@@ -169,6 +169,7 @@ extension SQLiteObjectLog {
   }
 
   private func publish(_ outcome: StepOutcome) {
+    reader?.note(outcome.entries, indexIsUp: outcome.indexIsUp)
     guard let cursor = outcome.cursor else { return }
     if let position = outcome.restartedAt {
       compacted = position == 0 ? 0 : position - 1

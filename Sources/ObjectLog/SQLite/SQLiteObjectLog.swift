@@ -161,15 +161,13 @@ struct LogOpening: Sendable {
   }
 
   private func load(_ file: StoreFile) throws(SkerryError) -> LogState {
-    if let state = try LogState.load(file.database) {
+    if let state = try LogState.bringUp(file.database) {
       guard state.role == configuration.role else {
         throw SkerryError(
           .invalidArgument,
           "\(file.path) belongs to a \(state.role), but was opened as a \(configuration.role): check the data directory"
         )
       }
-      // It may have been behind: from here on it is known how far.
-      try state.store(try file.database.prepare(LogState.upsert))
       return state
     }
     // The process may have died between the tables and their first row.

@@ -253,9 +253,10 @@ extension Object: Informed {
 
   private func passes(_ key: ObjectKey, _ object: APIObject) -> Bool {
     // What cannot be read is told of by `read`.
-    guard var cached = cache[key], (try? cached.item.passes(object)) == true else { return false }
-    cached.revision = object.revision
-    cache[key] = cached
+    guard let place = cache.index(forKey: key), (try? cache.values[place].item.passes(object)) == true else {
+      return false
+    }
+    cache.values[place].revision = object.revision
     return true
   }
 

@@ -39,10 +39,8 @@ package struct ObjectMeta: Sendable, Hashable {
   /// Deterministic CBOR of a map with one-letter keys; what is empty is left out.
   package var encoded: Bytes {
     var writer = CBORWriter(reservingCapacity: 128)
-    let optional = [
-      isBeingDeleted, !fields.isEmpty, !labels.isEmpty, node != nil, !owners.isEmpty, !references.isEmpty,
-    ]
-    writer.map(2 + optional.count(where: { $0 }))
+    let optional = (isBeingDeleted ? 1 : 0) + (fields.isEmpty ? 0 : 1) + (labels.isEmpty ? 0 : 1)
+    writer.map(2 + optional + (node == nil ? 0 : 1) + (owners.isEmpty ? 0 : 1) + (references.isEmpty ? 0 : 1))
     writer.text("c")
     writer.int(created)
     if isBeingDeleted {
@@ -114,13 +112,18 @@ extension ObjectReference {
   /// The reference that a log key stands for; nil if it is no key of an object.
   package init?(key: String) {
     // By bytes: every change comes through here several times.
-    let (bytes, slash) = (key.utf8, UInt8(ascii: "/"))
-    guard let first = bytes.firstIndex(of: slash), first > bytes.startIndex,
-      let second = bytes[bytes.index(after: first)...].firstIndex(of: slash),
-      bytes.index(after: second) < bytes.endIndex
-    else { return nil }
-    self.init(
-      resource: String(key[..<first]), namespace: String(key[bytes.index(after: first)..<second]),
-      name: String(key[bytes.index(after: second)...]))
+    var key = key
+    let parts = key.withUTF8 { bytes -> (String, String, String)? in
+      let slash = UInt8(ascii: "/")
+      guard let first = bytes.firstIndex(of: slash), first > 0,
+        let second = bytes[(first + 1)...].firstIndex(of: slash), second + 1 < bytes.count
+      else { return nil }
+      func text(_ range: Range<Int>) -> String {
+        String(decoding: UnsafeBufferPointer(rebasing: bytes[range]), as: UTF8.self)
+      }
+      return (text(0..<first), text(first + 1..<second), text(second + 1..<bytes.count))
+    }
+    guard let (resource, namespace, name) = parts else { return nil }
+    self.init(resource: resource, namespace: namespace, name: name)
   }
 }

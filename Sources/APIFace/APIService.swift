@@ -126,7 +126,7 @@ import Wire
   private func write(_ stream: SessionStream) {
     guard admit(stream) else { return }
     let item: BatchItem
-    do throws(APIError) { item = try BatchItem(method: stream.method, params: stream.params) } catch {
+    do throws(APIError) { item = try BatchItem(method: stream.method, encoded: stream.encodedParams) } catch {
       return fail(stream, error)
     }
     stream.forgetParams()
@@ -134,7 +134,9 @@ import Wire
     let task = api.write(item, caller: caller) { result in
       self.calls -= 1
       switch result {
-      case .success(let object): stream.finish(raw: ItemMessage.encode(object))
+      case .success(let object):
+        let (head, body, tail) = ItemMessage.pieces(object)
+        stream.finish(head: head, shared: body, tail: tail)
       case .failure(let error): self.fail(stream, error)
       }
     }

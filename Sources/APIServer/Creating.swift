@@ -23,7 +23,8 @@ extension APIServer {
     complete(&object, kind)
     try validate(object, nil, kind)
     let reference = ObjectReference(resource: resource, namespace: named.namespace, name: object.name)
-    let form = try encode(object, kind)
+    let form = StoredForm(object, kind: kind)
+    try check(form, kind, object.name)
     return PreparedWrite(
       kind: kind, reference: reference,
       change: Change(

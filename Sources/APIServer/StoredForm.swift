@@ -28,6 +28,28 @@ struct StoredForm {
     self.status = kind.hasStatus && !status.isNull ? Self.kept(CBOR.encode(status)) : nil
   }
 
+  /// A new body of a stored object that has no status, with the metadata as it is stored: `metadata` is where that lies
+  /// in the stored body. It is not encoded again, and what is extracted of it is not extracted again.
+  init(_ object: Object, kind: Kind, from stored: StoredObject, metadata place: Range<Int>) throws(APIError) {
+    if kind.isPlacedByMetadata {
+      meta = stored.meta
+    } else {
+      let fresh = ObjectMeta(object, kind: kind)
+      var extracted = try stored.decodedMeta()
+      (extracted.fields, extracted.node, extracted.references) = (fresh.fields, fresh.node, fresh.references)
+      meta = Self.kept(extracted.encoded)
+    }
+    seal = kind.isSealed(object)
+    var writer = CBORWriter(reservingCapacity: stored.body.count + 16)
+    let fields = object.value.object ?? Value.Fields()
+    writer.map(fields.count)
+    for (key, member) in fields {
+      writer.text(key)
+      if key == "metadata" { writer.raw(stored.body, place) } else { writer.value(member) }
+    }
+    body = Self.kept(writer.bytes)
+  }
+
   /// A stored object with another status. Its body stays as it is, unseen, and of its metadata only those selectable
   /// fields change that are read from what changed of the status, as their names say.
   init(_ stored: StoredObject, meta old: ObjectMeta, _ merge: StatusMerge, kind: Kind) {

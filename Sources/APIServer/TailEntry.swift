@@ -73,8 +73,12 @@ typealias LogPlace = (position: UInt64, index: UInt32)
   }
 
   /// nil for an entry that is no object; it is passed over.
-  init?(_ entry: Entry, endsPosition: Bool) {
+  convenience init?(_ entry: Entry, endsPosition: Bool) {
     guard let reference = ObjectReference(key: entry.key) else { return nil }
+    self.init(entry, reference, endsPosition: endsPosition)
+  }
+
+  init(_ entry: Entry, _ reference: ObjectReference, endsPosition: Bool) {
     self.entry = entry
     self.reference = reference
     self.endsPosition = endsPosition

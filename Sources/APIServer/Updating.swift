@@ -10,7 +10,8 @@ extension APIServer {
     let kind = try kind(reference.resource)
     try check(reference, kind)
     try check(subresource, kind, isPatch: false)
-    let stored = try stored(reference.key)
+    let key = reference.key
+    let stored = try stored(key)
     let asked = try request(.update, reference, subresource, by: caller, stored: stored, object: Object(value))
     try authorize(asked, caller)
     guard let stored else {
@@ -18,7 +19,48 @@ extension APIServer {
       return try prepareCreate(resource: reference.resource, namespace: reference.namespace, value, caller)
     }
     if subresource == "binding" { return try prepareBinding(reference, kind, stored, value) }
-    return try prepareChange(reference, kind, stored, stored.decoded(), value, subresource)
+    let wanted = try admit(value, kind)
+    if subresource.isEmpty, !kind.hasStatus, !kind.countsGenerations {
+      let head = try StoredHead(stored)
+      if head.keeps(wanted.metadata, of: reference), !kind.comparesBody(head.object) {
+        return try prepareBody(reference, key, kind, stored, head, wanted)
+      }
+    }
+    return try prepareChange(reference, kind, stored, stored.decoded(), wanted: wanted, subresource)
+  }
+
+  /// Decides what becomes of an object that is nothing but a body, where its metadata stays and its head says enough of
+  /// what it was. What is stored of the metadata was validated when it came, and is not encoded again.
+  private func prepareBody(
+    _ reference: ObjectReference, _ key: String, _ kind: Kind, _ stored: StoredObject, _ head: StoredHead,
+    _ wanted: Object
+  ) throws(APIError) -> PreparedWrite {
+    try checkIdentity(wanted, uid: head.uid, reference, kind)
+    let isGuarded = try checkRevision(wanted, stored, kind, reference.name)
+    var new = wanted
+    new.value.remove("status")
+    kind.defaults(&new)
+    var errors = Validation()
+    kind.validate(new, &errors)
+    kind.validateUpdate(new, head.object, &errors)
+    if !errors.isEmpty { throw Failures.invalid(kind, reference.name, errors.errors) }
+    let form = try StoredForm(new, kind: kind, from: stored, metadata: head.metadata)
+    try check(form, kind, reference.name)
+    return PreparedWrite(
+      kind: kind, reference: reference,
+      change: Change(
+        key: key, guarding: .revision(stored.revision),
+        operation: .put(body: form.body, status: nil, meta: form.meta), seal: form.seal),
+      body: form.body, status: nil, isRetriable: !isGuarded, isCreation: false)
+  }
+
+  /// Whether the object names the revision that it is to replace, which must then be the stored one.
+  private func checkRevision(
+    _ wanted: Object, _ stored: StoredObject, _ kind: Kind, _ name: String
+  ) throws(APIError) -> Bool {
+    guard let revision = wanted.metadata["resourceVersion"].string, !revision.isEmpty else { return false }
+    guard revision == String(stored.revision) else { throw Failures.modified(kind, name) }
+    return true
   }
 
   func preparePatch(
@@ -70,10 +112,16 @@ extension APIServer {
     _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ old: Object, _ value: Value,
     _ subresource: String
   ) throws(APIError) -> PreparedWrite {
-    let wanted = try admit(value, kind)
-    try checkIdentity(wanted, old, reference, kind)
-    let revision = wanted.metadata["resourceVersion"].string ?? ""
-    if !revision.isEmpty, revision != String(stored.revision) { throw Failures.modified(kind, reference.name) }
+    try prepareChange(reference, kind, stored, old, wanted: admit(value, kind), subresource)
+  }
+
+  /// The same of what was admitted.
+  private func prepareChange(
+    _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ old: Object, wanted: Object,
+    _ subresource: String
+  ) throws(APIError) -> PreparedWrite {
+    try checkIdentity(wanted, uid: old.uid, reference, kind)
+    let isGuarded = try checkRevision(wanted, stored, kind, reference.name)
     var new: Object
     switch subresource {
     case "status":
@@ -96,7 +144,7 @@ extension APIServer {
     let isStatus = subresource == "status"
     if !isStatus { try validate(new, old, kind) }
     return try finish(
-      reference, kind, stored, new, body: isStatus ? stored.body : nil, isRetriable: revision.isEmpty)
+      reference, kind, stored, new, body: isStatus ? stored.body : nil, isRetriable: !isGuarded)
   }
 
   /// What a node says of an object's status, merged into it. Only the members of the status that it speaks of are decoded
@@ -124,7 +172,7 @@ extension APIServer {
   }
 
   private func checkIdentity(
-    _ wanted: Object, _ old: Object, _ reference: ObjectReference, _ kind: Kind
+    _ wanted: Object, uid stored: String, _ reference: ObjectReference, _ kind: Kind
   ) throws(APIError) {
     let metadata = wanted.metadata
     let (name, namespace) = (metadata["name"].string ?? "", metadata["namespace"].string ?? "")
@@ -138,26 +186,18 @@ extension APIServer {
         "the namespace of the object (\(namespace)) does not match the namespace on the request "
           + "(\(reference.namespace))")
     }
-    if let uid = metadata["uid"].string, !uid.isEmpty, uid != old.uid {
+    if let uid = metadata["uid"].string, !uid.isEmpty, uid != stored {
       throw Failures.conflict(
         kind, reference.name,
-        "Precondition failed: UID in precondition: \(uid), UID in object meta: \(old.uid)")
+        "Precondition failed: UID in precondition: \(uid), UID in object meta: \(stored)")
     }
   }
 
-  private static let systemFields = [
-    "name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
-    "generateName",
-  ]
-
   private func keepSystemFields(_ new: inout Object, _ old: Object) {
-    let kept = old.metadata.object ?? Value.Fields()
-    var metadata = new.metadata.object ?? Value.Fields()
-    // Let go of first, so that it changes in place.
-    new.metadata = .null
-    for field in Self.systemFields { metadata[field] = kept[field].flatMap { $0.isNull ? nil : $0 } }
-    metadata["resourceVersion"] = nil
-    new.metadata = .object(metadata)
+    let metadata = new.metadata.object ?? Value.Fields()
+    var merged = metadata.taking(SystemFields.all, from: old.metadata.object ?? Value.Fields())
+    merged["resourceVersion"] = nil
+    new.metadata = .object(merged)
   }
 
   /// Generations count changes of everything but metadata and status.
@@ -178,7 +218,8 @@ extension APIServer {
     _ reference: ObjectReference, _ kind: Kind, _ stored: StoredObject, _ new: Object, body: Bytes? = nil,
     isRetriable: Bool
   ) throws(APIError) -> PreparedWrite {
-    let form = try encode(new, kind, body: body, size: stored.body.count)
+    let form = StoredForm(new, kind: kind, body: body, size: stored.body.count)
+    try check(form, kind, reference.name)
     let gone = new.isBeingDeleted && !Deletion.isHeld(new)
     if gone, kind.kind == "Namespace" { try checkEmpty(new.name, kind) }
     return PreparedWrite(

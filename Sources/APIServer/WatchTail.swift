@@ -132,18 +132,19 @@ import ObjectModel
     }
   }
 
-  /// By resource, each in order.
-  private func decode(_ entries: [Entry]) -> [String: [TailEntry]] {
-    var found: [String: [TailEntry]] = [:]
-    var later: [String: UInt64] = [:]
+  /// By resource, each in order. A publication is of few resources, most often of one: they are compared, not hashed.
+  private func decode(_ entries: [Entry]) -> [(resource: String, entries: [TailEntry])] {
+    var found: [(resource: String, entries: [TailEntry])] = []
     for entry in entries.reversed() {
-      let resource = String(Substring(entry.key.utf8.prefix { $0 != UInt8(ascii: "/") }))
-      if let known = TailEntry(entry, endsPosition: later[resource] != entry.position) {
-        found[resource, default: []].append(known)
-        later[resource] = entry.position
+      guard let reference = ObjectReference(key: entry.key) else { continue }
+      if let place = found.firstIndex(where: { $0.resource == reference.resource }) {
+        let endsPosition = found[place].entries.last?.entry.position != entry.position
+        found[place].entries.append(TailEntry(entry, reference, endsPosition: endsPosition))
+      } else {
+        found.append((reference.resource, [TailEntry(entry, reference, endsPosition: true)]))
       }
     }
-    return found.mapValues { $0.reversed() }
+    return found.map { ($0.resource, $0.entries.reversed()) }
   }
 
   private func scheduleBookmarks() {

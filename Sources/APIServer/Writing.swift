@@ -232,25 +232,25 @@ extension APIServer {
     if value.isDeeper(than: limits.objectDepth) { throw tooDeep }
     if let mismatch = kind.mismatch(value) { throw Failures.wrongType(kind, mismatch) }
     var object = Object(value.withoutNulls())
-    for (field, given, expected) in [
-      ("apiVersion", object.apiVersion, kind.apiVersion), ("kind", object.kind, kind.kind),
-    ] {
-      if !given.isEmpty, given != expected {
-        throw APIError(
-          .badRequest,
-          "the \(field) in the data (\(given)) does not match the expected \(field) (\(expected)) of \(kind.resource)")
-      }
-      if given != expected { object.value[field] = .string(expected) }
-    }
-    for field in ["managedFields", "selfLink"] where !object.metadata[field].isNull { object.metadata.remove(field) }
+    try complete("apiVersion", kind.apiVersion, of: &object, kind)
+    try complete("kind", kind.kind, of: &object, kind)
+    let metadata = object.metadata
+    if !metadata["managedFields"].isNull { object.metadata.remove("managedFields") }
+    if !metadata["selfLink"].isNull { object.metadata.remove("selfLink") }
     return object
   }
 
-  /// See `StoredForm.init`.
-  func encode(_ object: Object, _ kind: Kind, body: Bytes? = nil, size: Int = 0) throws(APIError) -> StoredForm {
-    let form = StoredForm(object, kind: kind, body: body, size: size)
-    try check(form, kind, object.name)
-    return form
+  private func complete(
+    _ field: String, _ expected: String, of object: inout Object, _ kind: Kind
+  ) throws(APIError) {
+    let given = object.value[field].string ?? ""
+    if given == expected { return }
+    guard given.isEmpty else {
+      throw APIError(
+        .badRequest,
+        "the \(field) in the data (\(given)) does not match the expected \(field) (\(expected)) of \(kind.resource)")
+    }
+    object.value[field] = .string(expected)
   }
 
   func check(_ form: StoredForm, _ kind: Kind, _ name: String) throws(APIError) {

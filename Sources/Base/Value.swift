@@ -28,6 +28,10 @@ package enum Value: Sendable, Hashable {
         self.key = key
         self.value = value
       }
+
+      func precedes(_ other: Pair) -> Bool {
+        rank != other.rank ? rank < other.rank : Fields.compare(key, other.key) < 0
+      }
     }
 
     package init() {}
@@ -77,8 +81,9 @@ package enum Value: Sendable, Hashable {
 
     /// Where the key is, or would be. By bytes: Swift's `==` on strings would take a precomposed and a decomposed letter
     /// for one key. Every access to a member comes here.
-    private func position(_ key: String) -> (index: Int, found: Bool) {
-      let rank = Self.rank(key)
+    private func position(_ key: String) -> (index: Int, found: Bool) { position(key, rank: Self.rank(key)) }
+
+    private func position(_ key: String, rank: UInt64) -> (index: Int, found: Bool) {
       let isWhole = rank >> 56 <= UInt64(Self.rankedBytes)
       return members.withUnsafeBufferPointer { members in
         var (low, high) = (0, members.count)
@@ -149,6 +154,23 @@ package enum Value: Sendable, Hashable {
       }
       members.append(pair)
       return true
+    }
+
+    /// These members, except that those which `keys` names are as `other` has them.
+    package func taking(_ keys: Fields, from other: Fields) -> Fields {
+      func isTaken(_ pair: Pair) -> Bool { keys.position(pair.key, rank: pair.rank).found }
+      var merged = Fields()
+      merged.reserveCapacity(members.count + other.members.count)
+      var place = 0
+      for pair in other.members where isTaken(pair) {
+        while place < members.count, members[place].precedes(pair) {
+          if !isTaken(members[place]) { merged.members.append(members[place]) }
+          place += 1
+        }
+        merged.members.append(pair)
+      }
+      for pair in members[place...] where !isTaken(pair) { merged.members.append(pair) }
+      return merged
     }
 
     /// Walks the members in order; a plain struct, since encoding goes through here for every object.

@@ -195,6 +195,7 @@ import Wire
 
   /// The same with encoded params. With `last` this side sends no messages.
   package func open(method: String, params: Bytes, priority: Priority = .control, last: Bool = false) -> SessionStream {
+    let item = CBORItem(params)
     var opened: Result<UInt32, SkerryError> = .success(0)
     event { session in
       opened = Result { () throws(SkerryError) in
@@ -203,11 +204,11 @@ import Wire
     }
     switch opened {
     case .success(let id):
-      let stream = SessionStream(self, id: id, method: method, params: params, isIncoming: false)
+      let stream = SessionStream(self, id: id, method: method, params: item, isIncoming: false)
       streams[id] = stream
       return stream
     case .failure(let error):
-      let stream = SessionStream(self, id: 0, method: method, params: params, isIncoming: false)
+      let stream = SessionStream(self, id: 0, method: method, params: item, isIncoming: false)
       let reason = error.code == .limitExceeded ? CallError.limitExceeded : CallError.disconnected
       clock.schedule(after: .zero) { stream.broke(CallError(reason: reason, message: error.description)) }
       return stream
@@ -279,7 +280,7 @@ import Wire
   }
 
   private func opened(_ id: UInt32, _ message: OpenMessage) {
-    let stream = SessionStream(self, id: id, method: message.method, params: message.params, isIncoming: true)
+    let stream = SessionStream(self, id: id, method: message.method, params: message.item, isIncoming: true)
     streams[id] = stream
     guard let onStream else {
       return stream.fail(CallError(reason: CallError.unknownMethod, message: "this side takes no calls"))

@@ -8,8 +8,9 @@ import Wire
 @LoopActor package final class SessionStream {
   package let id: UInt32
   package let method: String
-  /// CBOR, as it came; empty after `forgetParams`.
-  package private(set) var rawParams: Bytes
+  /// As they came; null after `forgetParams`.
+  package private(set) var encodedParams: CBORItem
+  package var rawParams: Bytes { encodedParams.bytes }
   /// True if the peer opened it.
   package let isIncoming: Bool
   /// nil once the stream is over; strong until then, so that a stream in use keeps its session.
@@ -26,22 +27,24 @@ import Wire
   package private(set) var failure: CallError?
   private var isOver = false
 
-  init(_ session: Session, id: UInt32, method: String, params: Bytes, isIncoming: Bool) {
+  init(_ session: Session, id: UInt32, method: String, params: CBORItem, isIncoming: Bool) {
     self.session = session
     self.id = id
     self.method = method
-    self.rawParams = params
+    encodedParams = params
     self.isIncoming = isIncoming
   }
 
   /// The params as a value; null if they are not in the data model.
-  package private(set) lazy var params: Value = (try? CBOR.decode(rawParams)) ?? .null
+  package private(set) lazy var params: Value = (try? encodedParams.decoded()) ?? .null
 
   package var peer: PeerInfo? { session?.peer }
 
+  private static let noParams = CBORItem([0xf6])
+
   /// Lets the params go: of streams that stay open for long nobody asks for them again.
   package func forgetParams() {
-    rawParams = []
+    encodedParams = Self.noParams
     params = .null
   }
 
@@ -120,6 +123,11 @@ import Wire
   /// The same with an encoded result.
   package func finish(raw result: Bytes) {
     session?.event { session in session.machine.finish(id, .success(result)) }
+  }
+
+  /// The same with a result in up to three pieces; they are copied only into the frame.
+  package func finish(head: Bytes, shared: Bytes, tail: Bytes) {
+    session?.event { session in session.machine.finish(id, head: head, shared, tail) }
   }
 
   /// Ends our direction with an error.

@@ -143,7 +143,8 @@ import Identity
         switch status {
         case SSL_ERROR_NONE:
           delegate?.stream(self, received: UnsafeRawBufferPointer(rebasing: buffer[..<Int(count)]))
-          return true
+          // Most often that was all: no other call is needed to hear so.
+          return input.count > 0 || (state == .open && SSL_has_pending(ssl) == 1)
         case SSL_ERROR_WANT_READ: return false
         case SSL_ERROR_ZERO_RETURN:
           receivedEnd = true

@@ -41,3 +41,37 @@ package enum CBOR {
     return nil
   }
 }
+
+/// An encoded item where it lies in a message, so that it need not be copied out of that.
+package struct CBORItem: Sendable, Hashable {
+  package let message: Bytes
+  package let place: Range<Int>
+
+  package init(_ message: Bytes, in place: Range<Int>) {
+    self.message = message
+    self.place = place
+  }
+
+  /// An item that stands alone.
+  package init(_ item: Bytes) { self.init(item, in: item.indices) }
+
+  /// The item's bytes.
+  package var bytes: Bytes { place == message.indices ? message : Bytes(message[place]) }
+
+  /// Reads the item.
+  package var reader: CBORReader { CBORReader(message, in: place) }
+
+  /// The item's value; throws `invalidArgument` for anything else.
+  package func decoded() throws(SkerryError) -> Value {
+    var reader = reader
+    let value = try reader.value()
+    try reader.finish()
+    return value
+  }
+
+  package static func == (left: CBORItem, right: CBORItem) -> Bool {
+    left.message[left.place] == right.message[right.place]
+  }
+
+  package func hash(into hasher: inout Hasher) { hasher.combine(message[place]) }
+}

@@ -99,6 +99,11 @@ package struct CBORReader: Sendable {
 
   private mutating func head(_ major: UInt8, _ expected: String) throws(SkerryError) -> UInt64 {
     let start = offset
+    // Most arguments are short.
+    if offset < end, case let short = bytes[offset] ^ major, short < 24 {
+      offset += 1
+      return UInt64(short)
+    }
     let head = try head()
     guard head.major == major else {
       offset = start
@@ -184,6 +189,11 @@ package struct CBORReader: Sendable {
   private static func isASCII(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
     let raw = UnsafeRawBufferPointer(bytes)
     var offset = 0
+    while offset + 32 <= raw.count {
+      let words = unsafe raw.loadUnaligned(fromByteOffset: offset, as: SIMD4<UInt64>.self)
+      guard words & SIMD4(repeating: 0x8080_8080_8080_8080) == .zero else { return false }
+      offset += 32
+    }
     while offset + 8 <= raw.count {
       guard unsafe raw.loadUnaligned(fromByteOffset: offset, as: UInt64.self) & 0x8080_8080_8080_8080 == 0 else {
         return false

@@ -95,6 +95,9 @@ package struct CBORWriter: Sendable {
   /// An item that is encoded already, as it is.
   package mutating func raw(_ item: Bytes) { bytes.append(contentsOf: item) }
 
+  /// The same of an item among others.
+  package mutating func raw(_ message: Bytes, _ place: Range<Int>) { bytes.append(contentsOf: message[place]) }
+
   /// The same of any bytes.
   package mutating func raw(_ item: some Collection<UInt8>) { bytes.append(contentsOf: item) }
 

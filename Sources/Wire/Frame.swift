@@ -89,15 +89,14 @@ package struct FrameDecoder: Sendable {
       guard pending.count >= WireLimits.headerBytes else { return }
       unsafe fill(to: try Self.frameLength(pending.bigEndian(at: 0)), from: input, &offset)
       guard pending.count == (try Self.frameLength(pending.bigEndian(at: 0))) else { return }
-      frames.append(Self.frame(header: pending, payload: Array(pending[WireLimits.headerBytes...])))
+      frames.append(unsafe pending.withUnsafeBytes { unsafe Self.frame($0) })
       pending = []
     }
     while input.count - offset >= WireLimits.headerBytes {
       let bytes = unsafe UnsafeRawBufferPointer(rebasing: input[offset...])
       let length = try Self.frameLength(unsafe UInt16(bytes[0]) << 8 | UInt16(bytes[1]))
       guard bytes.count >= length else { break }
-      let header = unsafe Array(bytes[..<WireLimits.headerBytes])
-      frames.append(unsafe Self.frame(header: header, payload: Array(bytes[WireLimits.headerBytes..<length])))
+      frames.append(unsafe Self.frame(UnsafeRawBufferPointer(rebasing: bytes[..<length])))
       offset += length
     }
     unsafe fill(to: .max, from: input, &offset)
@@ -129,9 +128,11 @@ package struct FrameDecoder: Sendable {
     return WireLimits.headerBytes + Int(payload)
   }
 
-  private static func frame(header: Bytes, payload: Bytes) -> Frame {
-    Frame(
-      FrameType(rawValue: header[2]), flags: FrameFlags(rawValue: header[3]), stream: header.bigEndian(at: 4),
-      payload: payload)
+  /// The frame that is all of these bytes.
+  private static func frame(_ bytes: UnsafeRawBufferPointer) -> Frame {
+    let stream = unsafe UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+    let payload = unsafe Bytes(UnsafeRawBufferPointer(rebasing: bytes[WireLimits.headerBytes...]))
+    return unsafe Frame(
+      FrameType(rawValue: bytes[2]), flags: FrameFlags(rawValue: bytes[3]), stream: stream, payload: payload)
   }
 }

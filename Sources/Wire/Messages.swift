@@ -196,14 +196,20 @@ package struct OpenMessage: Sendable, Hashable {
 
   package var method: String
   package var priority: Priority
-  package var params: Bytes
+  package var item: CBORItem
+  /// The params' bytes.
+  package var params: Bytes { item.bytes }
   package init(method: String, priority: Priority, params: Bytes) {
+    self.init(method: method, priority: priority, item: CBORItem(params))
+  }
+  private init(method: String, priority: Priority, item: CBORItem) {
     self.method = method
     self.priority = priority
-    self.params = params
+    self.item = item
   }
 
   package var encoded: Bytes {
+    let params = params
     var writer = CBORWriter(reservingCapacity: params.count + method.utf8.count + 16)
     writer.map(3)
     writer.text("c")
@@ -218,17 +224,17 @@ package struct OpenMessage: Sendable, Hashable {
   package init(_ bytes: Bytes) throws(SkerryError) {
     var method: String?
     var priority = Priority.control
-    var params: Bytes = [0xf6]
+    var place: Range<Int>?
     try readMap(bytes, "OPEN") { (key, reader) throws(SkerryError) in
       switch key {
       case "c": priority = Priority(rawValue: UInt8(try reader.uint(upTo: 255))) ?? .bulk
       case "m": method = try reader.text()
-      case "p": params = try reader.raw()
+      case "p": place = try reader.skip()
       default: try reader.skip()
       }
     }
     guard let method, method.utf8.count <= Self.maxMethodBytes else { throw violation("OPEN names no method") }
-    self.init(method: method, priority: priority, params: params)
+    self.init(method: method, priority: priority, item: place.map { CBORItem(bytes, in: $0) } ?? CBORItem([0xf6]))
   }
 }
 
@@ -238,17 +244,15 @@ package struct EndMessage: Sendable, Hashable {
   /// CBOR null: the result of a call that answers nothing.
   package static let nothing: Bytes = [0xf6]
 
+  /// What stands before a result: the head of a map, and its key `r`.
+  static let resultHead: Bytes = [0xa1, 0x61, 0x72]
+
   package init(_ outcome: Result<Bytes, CallError>) { self.outcome = outcome }
 
   package var encoded: Bytes {
     switch outcome {
     case .success(Self.nothing): return [0xa0]
-    case .success(let result):
-      var writer = CBORWriter(reservingCapacity: result.count + 4)
-      writer.map(1)
-      writer.text("r")
-      writer.raw(result)
-      return writer.bytes
+    case .success(let result): return Self.resultHead + result
     case .failure(let error): return CBOR.encode(["e": error.value])
     }
   }

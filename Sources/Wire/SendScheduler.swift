@@ -103,6 +103,25 @@ package struct SendScheduler: ~Copyable, Sendable {
       guard let first = items.first else { return false }
       return first.type != .data || first.sent > 0 || credit > 0
     }
+
+    /// A frame with this many bytes of the first item leaves.
+    mutating func sent(_ count: Int, of item: Item) {
+      if item.type == .data, item.sent == 0 {
+        let cost = WireLimits.cost(item.message.count)
+        credit -= cost
+        waitingCost -= cost
+      }
+      isKnownToPeer = true
+      bytes -= count
+      if item.sent + count < item.message.count { items.first?.sent += count } else { items.removeFirst() }
+    }
+
+    /// Takes a place in its class's turn if it has something to say and none yet.
+    mutating func takesTurn() -> Bool {
+      guard isKnownToPeer, !scheduled, isRunnable else { return false }
+      scheduled = true
+      return true
+    }
   }
 
   // First what `passes` looks at: see `SessionMachine`.
@@ -121,6 +140,8 @@ package struct SendScheduler: ~Copyable, Sendable {
   private let sessionSendBytes: Int
   private var control = Queue<Bytes>()
   private var turns: [Queue<UInt32>] = Priority.allCases.map { _ in Queue() }
+  /// Streams in `turns`, all classes together.
+  private var turnCount = 0
   private var wantSession: Set<UInt32> = []
 
   /// `sent` is what left before.
@@ -141,11 +162,11 @@ package struct SendScheduler: ~Copyable, Sendable {
   package var hasUrgent: Bool { !control.isEmpty || !opens.isEmpty || !turns[Int(Priority.control.rawValue)].isEmpty }
 
   /// Nothing could leave now, whether or not messages wait for credit.
-  package var isIdle: Bool { control.isEmpty && opens.isEmpty && turns.allSatisfy(\.isEmpty) }
+  package var isIdle: Bool { control.isEmpty && opens.isEmpty && turnCount == 0 }
 
   /// `next` would give neither bytes nor events.
   var hasNothingToSay: Bool {
-    control.isEmpty && opens.isEmpty && wantSession.isEmpty && turns.allSatisfy { $0.isEmpty }
+    turnCount == 0 && control.isEmpty && opens.isEmpty && wantSession.isEmpty
   }
 
   /// Nothing waits at all, and nothing is held back: what comes now may leave at once.
@@ -173,13 +194,16 @@ package struct SendScheduler: ~Copyable, Sendable {
   package mutating func enqueue(
     _ stream: UInt32, _ type: FrameType, flags: FrameFlags = [], _ message: OutgoingMessage
   ) {
-    guard lanes[stream] != nil else { return }
-    lanes[stream]?.items.append(Item(type: type, flags: flags, message: message))
-    lanes[stream]?.bytes += message.count
+    let priority = lanes.update(stream) { lane -> Priority? in
+      lane?.items.append(Item(type: type, flags: flags, message: message))
+      lane?.bytes += message.count
+      if type == .data { lane?.waitingCost += WireLimits.cost(message.count) }
+      return lane?.takesTurn() == true ? lane?.priority : nil
+    }
+    guard let priority else { return }
     messageBytes += message.count
-    if type == .data { lanes[stream]?.waitingCost += WireLimits.cost(message.count) }
     if type == .open { opens.append(stream) }
-    schedule(stream)
+    if let priority { take(turn: stream, priority) }
   }
 
   /// True while a message given now would find credit and room; asking and hearing no is answered by `writable` later.
@@ -215,9 +239,13 @@ package struct SendScheduler: ~Copyable, Sendable {
   }
 
   private mutating func schedule(_ stream: UInt32) {
-    guard let lane = lanes[stream], lane.isKnownToPeer, !lane.scheduled, lane.isRunnable else { return }
-    lanes[stream]?.scheduled = true
-    turns[Int(lane.priority.rawValue)].append(stream)
+    let priority = lanes.update(stream) { lane in lane?.takesTurn() == true ? lane?.priority : nil }
+    if let priority = priority ?? nil { take(turn: stream, priority) }
+  }
+
+  private mutating func take(turn stream: UInt32, _ priority: Priority) {
+    turns[Int(priority.rawValue)].append(stream)
+    turnCount += 1
   }
 
   /// A rest of a batch below this is left empty rather than filled with the start of a long message.
@@ -238,11 +266,12 @@ package struct SendScheduler: ~Copyable, Sendable {
       opens.removeFirst()
       schedule(stream)
     }
-    for turn in turns.indices {
+    for turn in turns.indices where turnCount > 0 {
       while let stream = turns[turn].first, budget?.allows(lanes[stream]?.priority ?? .control) != false {
         guard takeFrame(of: stream, into: &out, &events) else { return out }
         turns[turn].removeFirst()
-        lanes[stream]?.scheduled = false
+        turnCount -= 1
+        lanes.update(stream) { $0?.scheduled = false }
         schedule(stream)
       }
     }
@@ -265,26 +294,15 @@ package struct SendScheduler: ~Copyable, Sendable {
     let room = WireLimits.frameBytes - out.count - WireLimits.headerBytes
     guard room >= left || room >= Self.smallestCut else { return false }
     let count = min(left, room)
-    if item.type == .data, item.sent == 0 {
-      let cost = WireLimits.cost(item.message.count)
-      lanes[stream]?.credit -= cost
-      lanes[stream]?.waitingCost -= cost
-    }
     var flags: FrameFlags = item.sent == 0 ? item.flags : []
     if count < left { flags.insert(.more) }
     if out.isEmpty { out.reserveCapacity(min(messageBytes + 64, WireLimits.frameBytes)) }
     Frame.appendHeader(item.type, flags: flags, stream: stream, payloadCount: count, to: &out)
     self.count(WireLimits.headerBytes + count, lanes[stream]?.priority ?? .control)
     item.message.append(item.sent..<(item.sent + count), to: &out)
-    lanes[stream]?.isKnownToPeer = true
-    lanes[stream]?.bytes -= count
     messageBytes -= count
-    if count < left {
-      lanes[stream]?.items.first?.sent += count
-    } else {
-      lanes[stream]?.items.removeFirst()
-      if item.type == .end { events.append(.ended(stream)) }
-    }
+    lanes.update(stream) { $0?.sent(count, of: item) }
+    if count == left, item.type == .end { events.append(.ended(stream)) }
     if wake(stream) { events.append(.writable(stream)) }
     return true
   }

@@ -43,15 +43,25 @@ extension SessionMachine {
 
   /// Ends our direction behind what is queued. On a stream that the peer opened this is the answer and its end.
   package mutating func finish(_ id: UInt32, _ outcome: Result<Bytes, CallError>) {
-    guard let stream = streams[id], !stream.localEnded else { return }
-    var payload = EndMessage(outcome).encoded
-    if payload.count > peerLimits.message {
-      let error = CallError(
-        reason: CallError.limitExceeded, message: "the answer has \(payload.count) bytes, above the caller's limit")
-      payload = EndMessage(.failure(error)).encoded
+    if case .success(let result) = outcome, result != EndMessage.nothing {
+      finish(id, head: [], result, [])
+    } else {
+      enqueueEnd(id, OutgoingMessage(EndMessage(outcome).encoded))
     }
+  }
+
+  /// The same with a result in three pieces, which are copied only into the frame. Together they are not `nothing`.
+  package mutating func finish(_ id: UInt32, head: Bytes, _ body: Bytes, _ tail: Bytes) {
+    enqueueEnd(id, OutgoingMessage(EndMessage.resultHead + head, body, tail))
+  }
+
+  private mutating func enqueueEnd(_ id: UInt32, _ message: OutgoingMessage) {
+    guard streams[id]?.localEnded == false else { return }
     streams[id]?.localEnded = true
-    scheduler.enqueue(id, .end, OutgoingMessage(payload))
+    guard message.count > peerLimits.message else { return scheduler.enqueue(id, .end, message) }
+    let error = CallError(
+      reason: CallError.limitExceeded, message: "the answer has \(message.count) bytes, above the caller's limit")
+    scheduler.enqueue(id, .end, OutgoingMessage(EndMessage(.failure(error)).encoded))
   }
 
   /// Breaks a stream off, both directions, with whatever waits; nothing is heard of it any more.

@@ -69,7 +69,7 @@ public struct StreamMap<Element: Sendable>: Sendable {
   }
 
   /// Changes the value in place with one search; nil if there is none.
-  @inline(__always) mutating func update<R>(_ id: UInt32, _ body: (inout Element?) -> R) -> R? {
+  @discardableResult @inline(__always) mutating func update<R>(_ id: UInt32, _ body: (inout Element?) -> R) -> R? {
     let (index, found) = place(id)
     return found ? body(&entries[index].value) : nil
   }

@@ -47,6 +47,47 @@ extension ServerHarness {
 }
 
 @Suite(.timeLimit(.minutes(1))) struct ServerTests {
+  /// Whether an update sends the metadata back in full or names the object alone, what is the server's stays as it was
+  /// and what is the writer's own is as the update says.
+  @Test func anUpdateReplacesAllButWhatIsTheServers() async throws {
+    try await onLoop {
+      let harness = try await ServerHarness()
+      func update(_ metadata: Value, _ text: String, _ more: Value = [:]) async throws(APIError) -> Object {
+        var object: Value = ["metadata": metadata, "data": ["k": .string(text)]]
+        object["metadata"]["name"] = "c"
+        object["metadata"]["namespace"] = "default"
+        for (key, value) in more.object ?? Value.Fields() { object[key] = value }
+        _ = try await harness.server.update(
+          reference("configmaps", "c"), object: object, subresource: "", caller: admin)
+        do { return try await harness.read("configmaps", "c") } catch { throw APIError(.internalError, "\(error)") }
+      }
+      func withoutRevision(_ object: Object) -> Value {
+        var metadata = object.metadata
+        metadata.remove("resourceVersion")
+        return metadata
+      }
+      let labels: Value = ["labels": ["a": "b"], "annotations": ["note": "1"]]
+      let made = try await harness.make("configmaps", ["metadata": ["name": "c"], "data": ["k": "0"]])
+      let bare = try await update([:], "1", ["status": ["is": "none"]])
+      #expect(withoutRevision(bare) == withoutRevision(made) && bare.value["data"]["k"] == "1" && bare.status.isNull)
+      let labelled = try await update(labels, "2")
+      #expect(labelled.labels == ["a": "b"] && labelled.uid == made.uid)
+      let again = try await update(
+        ["labels": ["a": "b"], "annotations": ["note": "1"], "deletionTimestamp": "2026-01-01T00:00:00Z"], "3")
+      #expect(withoutRevision(again) == withoutRevision(labelled) && again.value["data"]["k"] == "3")
+      #expect(try await update(again.metadata, "4").value["data"]["k"] == "4")
+      let list = try await harness.server.list(
+        ListOptions(resource: "configmaps", labelSelector: "a=b"), caller: admin)
+      #expect(list.items.map(\.reference.name) == ["c"])
+      #expect(try await update(["labels": ["a": "c"]], "5").annotations.isEmpty)
+      #expect(withoutRevision(try await update([:], "6")) == withoutRevision(made))
+      let fixed = try await update([:], "7", ["immutable": true])
+      await #expect(throws: APIError.self) { try await update([:], "8", ["immutable": true]) }
+      await #expect(throws: APIError.self) { try await update(["uid": "another"], "7", ["immutable": true]) }
+      #expect(try await harness.read("configmaps", "c") == fixed)
+    }
+  }
+
   /// A node's pods are found without a look at all of them, whatever happens to them, and as a scan finds them.
   @Test func listingANodesPodsLooksAtThemAlone() async throws {
     try await onLoop {

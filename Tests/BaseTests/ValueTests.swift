@@ -38,6 +38,24 @@ import Testing
     #expect(copy == fields)
   }
 
+  @Test(arguments: 1...4 as ClosedRange<UInt64>) func someMembersAreTakenFromAnother(seed: UInt64) {
+    let random = SeededRandom(seed: seed)
+    func fields() -> Value.Fields {
+      var fields = Value.Fields()
+      for _ in 0..<random.below(12) {
+        fields["key\(String(repeating: "-", count: Int(random.below(6))))\(random.below(9))"] = .int(
+          Int64(random.below(99)))
+      }
+      return fields
+    }
+    for _ in 0..<200 {
+      let (own, other, keys) = (fields(), fields(), fields())
+      var expected = own
+      for key in keys.keys { expected[key] = other[key] }
+      #expect(own.taking(keys, from: other) == expected)
+    }
+  }
+
   @Test func depthAndNullsAreFoundAtAnyPlace() {
     let value: Value = ["a": [["b": 1]]]
     #expect(value.isDeeper(than: 2) && !value.isDeeper(than: 3) && !Value.int(1).isDeeper(than: 0))

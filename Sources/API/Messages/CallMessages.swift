@@ -195,6 +195,43 @@ extension BatchItem {
     }
   }
 
+  /// The same of params that are still encoded: those of an update, of which there are most, are read without a tree of
+  /// their own.
+  package init(method: String, encoded params: CBORItem) throws(APIError) {
+    if method == CallMethod.update, let update = try? Self.update(params) {
+      self = update
+    } else {
+      // What is wrong is told there; params that do not decode are none.
+      try self.init(method: method, params: (try? params.decoded()) ?? .null)
+    }
+  }
+
+  /// nil, or an error, for anything but the params of an update as they should be.
+  private static func update(_ params: CBORItem) throws(SkerryError) -> BatchItem? {
+    var reader = params.reader
+    var (resource, name, object): (String?, String?, Value?) = (nil, nil, nil)
+    var (namespace, subresource, last) = ("", "", "")
+    for _ in 0..<(try reader.map()) {
+      let key = try reader.text()
+      guard Value.Fields.precedes(last, key) else { return nil }
+      last = key
+      switch key {
+      case "sub": subresource = try reader.text()
+      case "name": name = try reader.text()
+      case "object":
+        guard reader.next == .map else { return nil }
+        object = try reader.value()
+      case "resource": resource = try reader.text()
+      case "namespace": namespace = try reader.text()
+      default: return nil
+      }
+    }
+    try reader.finish()
+    guard let resource, let name, let object else { return nil }
+    return .update(
+      ObjectReference(resource: resource, namespace: namespace, name: name), object: object, subresource: subresource)
+  }
+
   package init(method: String, params: Value) throws(APIError) {
     var params = try CallParams(method, params)
     switch method {

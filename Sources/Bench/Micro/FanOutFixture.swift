@@ -20,6 +20,9 @@ import Wire
   let peer = PeerInfo(address: "null")
   let pendingWriteBytes = 0
   private(set) var frames = 0
+  private(set) var ends = 0
+  /// What `written` waits for.
+  private var waiter: (ends: Int, continuation: CheckedContinuation<Void, Never>)?
   nonisolated init() {}
   func resumeReading() {}
   func pauseReading() {}
@@ -29,9 +32,15 @@ import Wire
     var offset = 0
     while offset + 8 <= bytes.count {
       if bytes[offset + 2] == FrameType.data.rawValue { frames += 1 }
+      if bytes[offset + 2] == FrameType.end.rawValue { ends += 1 }
       offset += 8 + Int(bytes.bigEndian(at: offset, as: UInt16.self))
     }
+    guard let waiting = waiter, ends >= waiting.ends else { return }
+    waiter = nil
+    waiting.continuation.resume()
   }
+  /// Waits for that many ENDs in all.
+  func written(_ ends: Int) async { await withCheckedContinuation { waiter = (ends, $0) } }
   /// As if the peer had sent it.
   func inject(_ bytes: Bytes) {
     bytes.withUnsafeBytes { delegate?.stream(self, received: $0) }
@@ -74,11 +83,28 @@ import Wire
 
   private static let filler = String(decoding: Bytes(repeating: UInt8(ascii: "x"), count: 1_000), as: UTF8.self)
 
-  private func object(_ index: Int) -> Value {
+  private func object(_ index: Int, _ name: String = reference.name) -> Value {
     [
-      "metadata": ["name": .string(Self.reference.name), "namespace": "default"],
+      "metadata": ["name": .string(name), "namespace": "default"],
       "data": ["payload": .string(Self.filler + String(index))],
     ]
+  }
+
+  /// A session that updates as many ConfigMaps, one call each at a time.
+  func caller(_ count: Int) async throws -> CallFixture {
+    let names = (0..<count).map { "called-\($0)" }
+    for name in names {
+      _ = try await server.create(
+        resource: ConfigMap.resource, namespace: "default", object: object(-1, name), caller: .bench)
+    }
+    connect()
+    guard let stream = streams.last else { throw SkerryError(.internal, "a fixture has no session") }
+    return CallFixture(
+      stream,
+      params: names.map { name in
+        let reference = ObjectReference(resource: ConfigMap.resource, namespace: "default", name: name)
+        return CBOR.encode(BatchItem.update(reference, object: object(0, name), subresource: "").params)
+      })
   }
 
   private func connect() {
@@ -125,5 +151,33 @@ import Wire
     await withCheckedContinuation { continuation in
       scheduler.schedule(after: .zero) { continuation.resume() }
     }
+  }
+}
+
+/// The peer of a session that writes: its calls are encoded before, and only differ in a byte each time.
+@LoopActor final class CallFixture {
+  private let stream: NullStream
+  private var params: [Bytes]
+  private let places: [Int]
+  private var opened: UInt32 = 1
+  private let before: Int
+  var answers: Int { stream.ends - before }
+
+  fileprivate init(_ stream: NullStream, params: [Bytes]) {
+    self.stream = stream
+    self.params = params
+    places = params.map { $0.firstIndex(of: UInt8(ascii: "x")) ?? 0 }
+    before = stream.ends
+  }
+
+  /// One update of each object, all in one turn; returns when all are answered.
+  func update(_ index: Int) async {
+    for (call, place) in places.enumerated() {
+      params[call][place] = UInt8(ascii: "a") + UInt8(index % 26)
+      opened += 2
+      let open = OpenMessage(method: CallMethod.update, priority: .control, params: params[call])
+      stream.inject(Frame(.open, flags: .last, stream: opened, payload: open.encoded).encoded)
+    }
+    await stream.written(stream.ends + params.count)
   }
 }

@@ -13,6 +13,6 @@ struct MicroCase: Sendable {
   let run: @Sendable @LoopActor (Int, any Scheduler) async throws -> Void
 
   static let all: [MicroCase] = [
-    .encode, .decode, .meta, .frame, .receive, .fanOut, .append, .apply, .schedule,
+    .encode, .decode, .meta, .frame, .receive, .fanOut, .append, .apply, .call, .schedule,
   ]
 }

@@ -146,6 +146,20 @@ extension MicroCase {
     for index in 0..<count { try await fixture.update(index) }
   }
 
+  private static let callers = 16
+
+  static let call = MicroCase(
+    name: "call", help: "the same as calls on a session, 16 in a turn, without TLS", iterations: (20, 100),
+    operations: callers
+  ) { count, scheduler in
+    let fixture = try await FanOutFixture.make(0, scheduler)
+    let calls = try await fixture.caller(callers)
+    for index in 0..<count { await calls.update(index) }
+    guard calls.answers == count * callers else {
+      throw SkerryError(.internal, "\(calls.answers) calls were answered, not \(count * callers)")
+    }
+  }
+
   static let schedule = MicroCase(
     name: "schedule", help: "where a pod goes among 5,000 nodes", iterations: (20, 100), operations: 1
   ) { count, _ in

@@ -45,6 +45,8 @@ extension Kind {
         }
       }
     }
+    kind.comparesBody = { _ in false }
+    kind.isPlacedByMetadata = true
     kind.node = { object in object.namespace == Lease.nodeNamespace ? object.name : nil }
     return kind
   }()
@@ -62,6 +64,7 @@ extension Kind {
       "source": .object(["component": .string, "host": .string]),
     ]
     kind.columns = EventColumns.all
+    kind.comparesBody = { _ in false }
     kind.validate = { object, errors in
       let involved = object.value["involvedObject"]
       let namespace = involved["namespace"].string ?? ""

@@ -7,7 +7,9 @@ private enum ConfigurationRules {
 
   static func keys(_ value: Value, at field: String, into errors: inout Validation) {
     // Paths are made for what is wrong alone, and only that is sorted: nearly nothing is.
-    let wrong = (value.object?.keys ?? []).filter { !Names.configKey($0).isEmpty }
+    guard case .object(let fields) = value else { return }
+    var wrong: [String] = []
+    for (key, _) in fields where !Names.configKey(key).isEmpty { wrong.append(key) }
     for key in wrong.sorted() { errors.invalid("\(field)[\(key)]", key, Names.configKey(key)) }
   }
 
@@ -24,8 +26,10 @@ private enum ConfigurationRules {
     return size
   }
 
+  @Sendable static func isImmutable(_ object: Object) -> Bool { object.value["immutable"].bool == true }
+
   static func immutable(_ new: Object, _ old: Object, _ fields: [String], into errors: inout Validation) {
-    guard old.value["immutable"].bool == true else { return }
+    guard isImmutable(old) else { return }
     if new.value["immutable"].bool != true {
       errors.forbidden("immutable", "field is immutable when `immutable` is set")
     }
@@ -51,15 +55,20 @@ extension Kind {
       let (data, binary) = (object.value["data"], object.value["binaryData"])
       ConfigurationRules.keys(data, at: "data", into: &errors)
       ConfigurationRules.keys(binary, at: "binaryData", into: &errors)
-      for key in binary.object?.keys ?? [] where !data[key].isNull {
-        errors.invalid("data[\(key)]", .string(key), "duplicate of key present in binaryData")
+      var size = 0
+      if case .object(let fields) = binary {
+        for (key, _) in fields where !data[key].isNull {
+          errors.invalid("data[\(key)]", .string(key), "duplicate of key present in binaryData")
+        }
+        size = ConfigurationRules.base64(binary, at: "binaryData", into: &errors)
       }
-      var size = ConfigurationRules.base64(binary, at: "binaryData", into: &errors)
       for (_, text) in data.object ?? Value.Fields() { size += text.string?.utf8.count ?? 0 }
       if size > ConfigurationRules.maxData { errors.tooLong("", ConfigurationRules.maxData) }
     }
     kind.validateUpdate = { ConfigurationRules.immutable($0, $1, ["data", "binaryData"], into: &$2) }
-    kind.isSealed = { $0.annotations[ConfigMap.sensitiveKeysAnnotation] != nil }
+    kind.comparesBody = ConfigurationRules.isImmutable
+    kind.isPlacedByMetadata = true
+    kind.isSealed = { $0.metadata["annotations"][ConfigMap.sensitiveKeysAnnotation].string != nil }
     return kind
   }()
 
@@ -93,6 +102,7 @@ extension Kind {
       errors.immutable("type", new.value["type"], old.value["type"])
       ConfigurationRules.immutable(new, old, ["data"], into: &errors)
     }
+    kind.comparesBody = ConfigurationRules.isImmutable
     kind.selectableFields = ["type": { $0.value["type"].string ?? "" }]
     kind.isSealed = { _ in true }
     return kind

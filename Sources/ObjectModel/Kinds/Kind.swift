@@ -52,7 +52,7 @@ package struct Kind: Sendable {
   /// Whether an update may create (Lease, Event).
   package var createsOnUpdate = false
   /// Body members beside `metadata` and `status`, with their types.
-  package var shape: [String: Shape] = [:]
+  package var shape: Shape.Members = [:]
   package var columns: [Column] = [.name, .age]
   package var nameRule: @Sendable (String) -> [String] = { Names.subdomain($0) }
   /// Fills in what the user left out; runs on every write of the body.
@@ -64,12 +64,18 @@ package struct Kind: Sendable {
   package var validate: @Sendable (Object, inout Validation) -> Void = { _, _ in }
   /// new, old.
   package var validateUpdate: @Sendable (Object, Object, inout Validation) -> Void = { _, _, _ in }
+  /// Whether `validateUpdate` looks at more of the old object than its metadata and those members of its body that are
+  /// neither list nor map; told by these.
+  package var comparesBody: @Sendable (Object) -> Bool = { _ in true }
   /// Field selectors beyond `metadata.name` and `metadata.namespace`; an absent field is empty.
   package var selectableFields: [String: @Sendable (Object) -> String] = [:]
   /// The node that the object is placed on, if any: it and what it refers to are in that node's slice.
   package var node: @Sendable (Object) -> String? = { _ in nil }
   /// Log keys of the objects that it refers to and that its node therefore may read.
   package var references: @Sendable (Object) -> [String] = { _ in [] }
+  /// Whether selectable fields, node and references are read from the metadata alone: where that stays as it is, so does
+  /// all that is extracted of an object.
+  package var isPlacedByMetadata = false
   /// Whether the stored bytes are sealed.
   package var isSealed: @Sendable (Object) -> Bool = { _ in false }
   /// Seconds that a deletion leaves the object's node to stop it; nil: it goes at once.

@@ -2,7 +2,7 @@ import Base
 
 /// Types of the fields of a pod's spec that the system reads.
 enum PodShape {
-  private static let handler: [String: Shape] = [
+  private static let handler: Shape.Members = [
     "exec": .object(["command": .strings]),
     "httpGet": .object([
       "path": .string, "port": .intOrString, "host": .string, "scheme": .string,
@@ -12,11 +12,11 @@ enum PodShape {
     "grpc": .object(["port": .int, "service": .string]), "sleep": .object(["seconds": .int]),
   ]
   private static let probe = Shape.object(
-    handler.merging([
+    handler.and([
       "initialDelaySeconds": .int, "timeoutSeconds": .int, "periodSeconds": .int, "successThreshold": .int,
       "failureThreshold": .int, "terminationGracePeriodSeconds": .int,
-    ]) { $1 })
-  private static let reference: [String: Shape] = ["name": .string, "key": .string, "optional": .bool]
+    ]))
+  private static let reference: Shape.Members = ["name": .string, "key": .string, "optional": .bool]
   private static let env = Shape.object([
     "name": .string, "value": .string,
     "valueFrom": .object([
@@ -53,13 +53,13 @@ enum PodShape {
     "terminationMessagePath": .string, "terminationMessagePolicy": .string,
   ])
   private static let items = Shape.list(.object(["key": .string, "path": .string, "mode": .int]))
-  private static let configMap: [String: Shape] = [
+  private static let configMap: Shape.Members = [
     "name": .string, "items": items, "defaultMode": .int, "optional": .bool,
   ]
-  private static let secret: [String: Shape] = [
+  private static let secret: Shape.Members = [
     "name": .string, "secretName": .string, "items": items, "defaultMode": .int, "optional": .bool,
   ]
-  private static let downward: [String: Shape] = ["items": .list(.object(["path": .string, "mode": .int]))]
+  private static let downward: Shape.Members = ["items": .list(.object(["path": .string, "mode": .int]))]
   private static let volume = Shape.object([
     "name": .string, "emptyDir": .object(["medium": .string, "sizeLimit": .quantity]),
     "hostPath": .object(["path": .string, "type": .string]), "configMap": .object(configMap),

@@ -12,7 +12,20 @@ package indirect enum Shape: Sendable {
   case intOrString
   case list(Shape)
   case map(Shape)
-  case object([String: Shape])
+  case object(Members)
+
+  /// Members of an object with their types. They are few, and compared rather than hashed: every write asks for each.
+  package struct Members: Sendable, ExpressibleByDictionaryLiteral {
+    private let members: [(key: String, shape: Shape)]
+    package init(dictionaryLiteral elements: (String, Shape)...) { members = elements.map { (key: $0.0, shape: $0.1) } }
+
+    private init(_ members: [(key: String, shape: Shape)]) { self.members = members }
+
+    /// These and others.
+    func and(_ others: Members) -> Members { Members(members + others.members) }
+
+    package subscript(key: String) -> Shape? { members.first { $0.key == key }?.shape }
+  }
 
   package static let strings = Shape.list(.string)
   package static let stringMap = Shape.map(.string)

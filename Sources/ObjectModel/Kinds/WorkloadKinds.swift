@@ -2,7 +2,7 @@ import Base
 
 /// What Deployment and ReplicaSet share.
 private enum Workload {
-  static let statusCounts: [String: Shape] = [
+  static let statusCounts: Shape.Members = [
     "replicas": .int, "readyReplicas": .int, "availableReplicas": .int, "updatedReplicas": .int,
     "unavailableReplicas": .int, "fullyLabeledReplicas": .int, "observedGeneration": .int, "collisionCount": .int,
     "conditions": .conditions,

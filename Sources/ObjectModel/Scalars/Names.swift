@@ -118,6 +118,7 @@ package enum Names {
       isAlphanumeric($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: ".")
     }
     if key.isEmpty || !allowed { problems.append(configKeyRule) }
+    guard key.utf8.first == UInt8(ascii: ".") else { return problems }
     if key == "." || key == ".." { problems.append("must not be '\(key)'") }
     if key.hasPrefix(".."), key != ".." { problems.append("must not start with '..'") }
     return problems

@@ -17,7 +17,8 @@ struct Place: Hashable, Comparable {
 
 /// The tables of a log's file. Migrations are only ever appended.
 enum LogSchema {
-  static let schema = Schema(name: "object log", applicationID: 0x534B_4C47, migrations: [first, second, third])  // "SKLG"
+  static let schema = Schema(
+    name: "object log", applicationID: 0x534B_4C47 /* "SKLG" */, migrations: [first, second, third])
 
   /// history: every version that history reaches, with its value; `previous` leads to the version before, `skip`
   /// over several (see `VersionChain`), so that the past of one key needs no index of its own.

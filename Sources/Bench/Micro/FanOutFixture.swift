@@ -32,7 +32,9 @@ import Wire
     var offset = 0
     while offset + 8 <= bytes.count {
       if bytes[offset + 2] == FrameType.data.rawValue { frames += 1 }
-      if bytes[offset + 2] == FrameType.end.rawValue { ends += 1 }
+      // A message that fills up a record goes on in the next one.
+      let goesOn = FrameFlags(rawValue: bytes[offset + 3]).contains(.more)
+      if bytes[offset + 2] == FrameType.end.rawValue, !goesOn { ends += 1 }
       offset += 8 + Int(bytes.bigEndian(at: offset, as: UInt16.self))
     }
     guard let waiting = waiter, ends >= waiting.ends else { return }

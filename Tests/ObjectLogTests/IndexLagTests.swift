@@ -68,6 +68,7 @@ import Testing
           _ = try LogCheck.run(path: directory.log)
           mostBehind = max(mostBehind, try behind(directory.log))
           log = try SQLiteObjectLog.open(configuration, scheduler: testScheduler(), random: SeededRandom(seed: seed))
+        case 2: try await log.reopen()
         default: break
         }
         let old = max(

@@ -54,6 +54,9 @@ final class LogReader {
     }
   }
 
+  /// Knows what an older reader of the same history knew; a place that the index has by now does no harm.
+  func goOn(from older: LogReader?) { unindexed = older?.unindexed ?? [:] }
+
   /// The newest place of a key of which the index says `place`.
   private func newest(_ key: String, _ place: Place) -> Place {
     guard !unindexed.isEmpty, key.isASCII, let newer = unindexed[key] else { return place }

@@ -112,7 +112,10 @@ extension SQLiteObjectLog {
 
   private func resume(_ state: LogState) throws(SkerryError) {
     let database = try Database.reader(path: configuration.path, vfs: configuration.vfs)
-    reader = try LogReader(database, sealing: configuration.sealing, limits: limits)
+    let next = try LogReader(database, sealing: configuration.sealing, limits: limits)
+    // A writer that had not stopped still knows places that the index does not have.
+    if state.cursor.log == tail.log, state.cursor.epoch == tail.epoch { next.goOn(from: reader) }
+    reader = next
     overlay.forget()
     retainedBytes = state.retained
     guard state.cursor.log == tail.log, state.cursor.epoch == tail.epoch else {

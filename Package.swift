@@ -54,7 +54,7 @@ let floor2: [Target] = [
   room("Wire", ["Base"], pure: true),
   room("ObjectModel", ["Base"], pure: true),
   room("Conformance", ["Base"]),
-  room("EventLoop", ["Base", "CLibUV"]),
+  room("EventLoop", ["Base", "CLibUV", "CProcessor"]),
   room("Identity", ["Base", "COpenSSL"]),
   room("Store", ["Base", "CSQLite"]),
 ]

@@ -82,6 +82,7 @@ extension APIServer {
     _ item: BatchItem, _ caller: Caller, _ number: Int,
     _ completion: @escaping @LoopActor (Result<APIObject, APIError>) -> Void
   ) {
+    log.expectChange()
     let write: PreparedWrite
     do throws(APIError) { write = try prepare(item, caller) } catch { return completion(.failure(error)) }
     let namespace = write.isCreation ? write.reference.namespace : nil

@@ -10,3 +10,12 @@ static inline void skerry_prefetch(const void *address, unsigned count) {
 
 // The bytes that malloc gave for an object.
 static inline size_t skerry_allocated_size(void *object) { return malloc_usable_size(object); }
+
+// Tells the processor that this is a loop which waits for another core.
+static inline void skerry_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}

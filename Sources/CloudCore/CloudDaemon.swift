@@ -52,7 +52,8 @@ import Wire
     log = try SQLiteObjectLog.open(
       SQLiteObjectLog.Configuration(
         path: configuration.objects, sealing: Sealer(ring: ring, random: random),
-        limits: configuration.log, metrics: metrics), scheduler: loop, random: random)
+        limits: configuration.log, metrics: metrics), scheduler: loop, random: random,
+      driver: BlockingThread(name: "log-writer", busyPolls: true))
     let registry = KindRegistry.standard
     slices = SliceHub(cluster: log, registry: registry, logger: logger)
     let placements = slices

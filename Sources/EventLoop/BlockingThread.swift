@@ -1,4 +1,6 @@
+import Base
 import CLibUV
+import CProcessor
 import Glibc
 import Synchronization
 
@@ -13,10 +15,25 @@ package final class BlockingThread: Sendable {
   private let wake = Semaphore()
   private let ended = Semaphore()
   private let name: String
+  private let busyPolls: Bool
+  /// Work stands in the queue; somebody has said that some will come. Outside of the lock, for who polls.
+  private let hasWork = Atomic<Bool>(false)
+  private let isExpected = Atomic<Bool>(false)
+
+  /// How long the thread polls for work that it was told of: what a change takes from the socket to here, and as much
+  /// again.
+  static let maxPoll = Duration.microseconds(80)
+  /// Looks between two of the clock.
+  private static let looksPerClock = 16
 
   /// Starts the thread. `name` is what `ps -L` shows, at most 15 bytes of it.
-  package init(name: String) {
+  ///
+  /// `busyPolls`: for a thread and a loop that wait for each other in turn, where waking each other would be a good part
+  /// of the time. `expectWork` and `keepLoopAwake` then spend a processor on it; on a machine that has only one they do
+  /// nothing.
+  package init(name: String, busyPolls: Bool = false) {
     self.name = name
+    self.busyPolls = busyPolls && sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1
     startThread(named: name) { [self] in serve() }
   }
 
@@ -27,7 +44,10 @@ package final class BlockingThread: Sendable {
   package func offer(_ body: @escaping @Sendable () -> Void) -> Bool {
     let (taken, first) = state.withLock { state in
       guard !state.stopped else { return (false, false) }
-      defer { state.queue.append(body) }
+      defer {
+        state.queue.append(body)
+        hasWork.store(true, ordering: .relaxed)
+      }
       return (true, state.queue.isEmpty)
     }
     if first { wake.signal() }
@@ -46,6 +66,29 @@ package final class BlockingThread: Sendable {
     ended.wait()
   }
 
+  @LoopActor package func expectWork() {
+    guard busyPolls, !isExpected.exchange(true, ordering: .relaxed) else { return }
+    wake.signal()
+  }
+
+  @LoopActor package func keepLoopAwake(for time: Duration) {
+    guard busyPolls else { return }
+    Loop.installed?.busyPoll(for: time)
+  }
+
+  /// Looks for work without sleeping; true if some came.
+  private func poll() -> Bool {
+    defer { isExpected.store(false, ordering: .relaxed) }
+    let end = uv_hrtime() + UInt64(Self.maxPoll.nanosecondCount)
+    repeat {
+      for _ in 0..<Self.looksPerClock {
+        if hasWork.load(ordering: .relaxed) { return true }
+        skerry_relax()
+      }
+    } while uv_hrtime() < end
+    return false
+  }
+
   private func serve() {
     while true {
       wake.wait()
@@ -53,10 +96,17 @@ package final class BlockingThread: Sendable {
       while true {
         let batch = state.withLock { state in
           stopped = state.stopped
-          defer { state.queue = [] }
+          defer {
+            state.queue = []
+            hasWork.store(false, ordering: .relaxed)
+          }
           return state.queue
         }
-        if batch.isEmpty { break }
+        if batch.isEmpty {
+          if !stopped, isExpected.load(ordering: .relaxed), poll() { continue }
+          break
+        }
+        isExpected.store(false, ordering: .relaxed)
         for body in batch { body() }
       }
       if stopped { break }

@@ -166,6 +166,9 @@ package struct Page: Sendable {
   /// Positions up to and including this one can no longer be followed or listed at.
   var compacted: UInt64 { get }
 
+  /// A change is being decided and will come in this turn of the loop: who would have to be woken for it may wake up
+  /// now. Nothing has to follow.
+  func expectChange()
   /// Leader: applies a group, change by change (one conflict fails alone), positions assigned in order.
   func append(_ group: [Change], completion: @escaping @LoopActor ([ChangeResult]) -> Void)
 
@@ -210,4 +213,8 @@ package struct Page: Sendable {
 package struct ObservationID: Sendable, Hashable {
   package let raw: UInt64
   package init(raw: UInt64) { self.raw = raw }
+}
+
+extension ObjectLog {
+  package func expectChange() {}
 }

@@ -108,8 +108,10 @@ struct FleetReport: Sendable {
   func report() async throws(SkerryError) -> FleetReport { try await ask("fleet.report", patience: .seconds(60)) }
 
   /// Counts begin at zero; with `restart` events' numbers too.
-  func reset(restart: Bool = false) async throws(SkerryError) {
-    _ = try await ask("fleet.reset", patience: .seconds(60)) { _ in ["restart": .bool(restart)] }
+  func reset(restart: Bool = false, busyPolls: Bool = false) async throws(SkerryError) {
+    _ = try await ask("fleet.reset", patience: .seconds(60)) { _ in
+      ["restart": .bool(restart), "busyPolls": .bool(busyPolls)]
+    }
   }
 
   /// Waits until each peer was delivered `events`.

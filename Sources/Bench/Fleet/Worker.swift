@@ -74,7 +74,7 @@ import Wire
     "fleet.report": { worker, params in try fleet(worker, params).report },
     "fleet.reset": { worker, params in
       let fleet = try Self.fleet(worker, params)
-      fleet.reset()
+      fleet.reset(busyPolls: params["busyPolls"].bool == true)
       if params["restart"].bool == true { for peer in fleet.peers { peer.restart() } }
       return [:]
     },

@@ -127,7 +127,7 @@ extension Scenario {
   private func pace(_ fleet: RemoteFleet, _ publisher: RemotePublisher) async throws {
     let events = max(1, Int(options.duration("pace").seconds * options.double("rate")))
     context.progress("\(recorder.result.name): \(events) paced events")
-    try await fleet.reset(restart: true)
+    try await fleet.reset(restart: true, busyPolls: true)
     let meter = Meter(server.probe, context.scheduler)
     _ = try await publisher.run(
       [

@@ -117,7 +117,7 @@ extension Scenario {
   private func step(
     _ fleet: RemoteFleet, _ pacer: RemoteWriters, _ rate: Double, _ time: Duration
   ) async throws -> FleetReport {
-    try await fleet.reset()
+    try await fleet.reset(busyPolls: true)
     var load = WriteLoad()
     load.rate = rate
     load.duration = time

@@ -166,6 +166,7 @@ extension Scenario {
     let rate = options.double("rate")
     let events = max(1, Int(options.duration("pace").seconds * rate))
     context.progress("floor: \(events) paced events")
+    try await fleet.reset(restart: true, busyPolls: true)
     let meter = Meter(probe, context.scheduler)
     let sent = try await order(
       "pace \(events) \(options.bytes("bytes")) \(Int(1_000 / rate))",

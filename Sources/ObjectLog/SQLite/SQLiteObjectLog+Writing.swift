@@ -1,4 +1,5 @@
 import Base
+import EventLoop
 import Store
 
 /// Who waits for the answer of a job, in the order of the jobs.
@@ -55,6 +56,10 @@ extension SQLiteObjectLog {
   /// and those who watch take in the events while the answers are sent.
   private static let answersGoFirst = 4
 
+  package func expectChange() {
+    if loneWriter.isAlone, queue.isIdle { driver.expectWork() }
+  }
+
   package func append(_ group: [Change], completion: @escaping @LoopActor ([ChangeResult]) -> Void) {
     submit(.group(group), .group(completion), group.map(\.privates))
   }
@@ -89,6 +94,7 @@ extension SQLiteObjectLog {
     queue.bytes += waiter.size
     waiting.append(waiter)
     queue.hold(job)
+    if loneWriter.isAlone { loneWriter.changed(at: scheduler.now) }
     // What arrives in one turn of the loop goes to the writer together, and so into one transaction: a sync costs as much
     // as many writes. But a writer that is idle does not stand through a long turn: with many clients all would wait for
     // it together, and then all for the loop.
@@ -122,6 +128,7 @@ extension SQLiteObjectLog {
       // The snapshot that reads see stays while the content is exchanged; without it a read could see both.
       if queue.replacing { try? reader?.pin() }
       writer.submit(job)
+      if loneWriter.awaitsAnswer(queue.inFlight) { driver.keepLoopAwake(for: LoneWriter.maxAnswerPoll) }
     }
   }
 
@@ -144,9 +151,11 @@ extension SQLiteObjectLog {
       if let error = outcome.stopped { stopped(error) }
       for event in outcome.events { handle(event) }
       count(outcome)
+      if let time = outcome.commitTime { loneWriter.committed(outcome.answers.count, in: time, at: scheduler.now) }
     }
     pump()
     if closing, queue.isIdle { writer.close() }
+    if loneWriter.awaitsChange, queue.isIdle { driver.keepLoopAwake(for: LoneWriter.maxChangePoll) }
   }
 
   private func count(_ outcome: StepOutcome) {

@@ -56,6 +56,7 @@ import Store
   var queue = JobQueue()
   /// `pump` comes at the end of this turn of the loop.
   var pumpIsDue = false
+  var loneWriter = LoneWriter()
   /// Published and answered, but observers have not heard of it yet.
   var untold: [Entry] = []
   let telling = Telling()

@@ -1,6 +1,7 @@
 import Base
 import EventLoop
 import EventLoopConformance
+import Glibc
 import Synchronization
 import Testing
 
@@ -58,6 +59,33 @@ import Testing
       await #expect(throws: CancellationError.self) { try await task.value }
       #expect(loop.now - start < .seconds(30))
     }
+  }
+
+  /// Busy polling takes its time from the processor, serves what comes meanwhile, and ends: by a post, or by its limit.
+  @Test func busyPollingServesAndEnds() async throws {
+    try await onLoop {
+      let loop = Loop.startShared()
+      let thread = BlockingThread(name: "poster")
+      func used(_ time: Duration) async throws -> UInt64 {
+        let before = Self.threadNanoseconds
+        try await loop.sleep(for: time)
+        return Self.threadNanoseconds - before
+      }
+      loop.busyPoll(for: .seconds(60))
+      #expect(try await used(.milliseconds(100)) > 5_000_000, "it slept, or a timer did not come")
+      await withCheckedContinuation { done in thread.run { loop.post { done.resume() } } }
+      #expect(try await used(.milliseconds(500)) < 100_000_000, "a post did not end it")
+      loop.busyPoll(for: .milliseconds(1))
+      try await loop.sleep(for: .milliseconds(20))
+      #expect(try await used(.milliseconds(500)) < 100_000_000, "its limit did not end it")
+      thread.stop()
+    }
+  }
+
+  private static var threadNanoseconds: UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 
   @Test func postsOfOneThreadKeepTheirOrder() async throws {

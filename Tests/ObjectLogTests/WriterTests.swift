@@ -1,15 +1,21 @@
 import Base
 import EventLoop
-import ObjectLog
 import Store
 import Synchronization
 import Testing
+
+@testable import ObjectLog
 
 /// Runs the writer by hand, on the loop's thread, as a simulator does.
 private final class HandDriver: SerialDriver {
   private let queue = Mutex<[@Sendable () -> Void]>([])
   func run(_ body: @escaping @Sendable () -> Void) { queue.withLock { $0.append(body) } }
   func stop() {}
+  /// What the log said of who waits for it.
+  @LoopActor var expected = 0
+  @LoopActor var awake: [Duration] = []
+  @LoopActor func expectWork() { expected += 1 }
+  @LoopActor func keepLoopAwake(for time: Duration) { awake.append(time) }
   /// Runs one step; false if none waits.
   func step() -> Bool {
     let next = queue.withLock { $0.isEmpty ? nil : $0.removeFirst() }
@@ -103,6 +109,37 @@ private func put(_ key: String, _ body: Bytes) -> Change {
       while answers.count < 5 { await Task.yield() }
       #expect(answers == ["0:2", "1:3", "2:4", "3:5", "4:6"])
       #expect(published == [[2, 3, 4, 5, 6]])
+      try await close(log, driver)
+    }
+  }
+
+  /// The threads stay awake for one client that waits for each write, and for nobody else.
+  @Test func whoWaitsForEachWriteIsKnown() async throws {
+    let directory = try TemporaryDirectory()
+    try await onLoop {
+      let driver = HandDriver()
+      let scheduler = HandScheduler()
+      let log = try openLog(directory.log, driver, scheduler)
+      @LoopActor func write(_ count: Int) async -> (expected: Int, awake: [Duration]) {
+        (driver.expected, driver.awake) = (0, [])
+        var answers = 0
+        for index in 0..<count {
+          log.expectChange()
+          log.append([put("k/a/\(index)", [1])]) { _ in answers += 1 }
+        }
+        #expect(driver.step())
+        while answers < count { await Task.yield() }
+        await Task.yield()
+        return (driver.expected, driver.awake)
+      }
+      let (answer, change) = (LoneWriter.maxAnswerPoll, LoneWriter.maxChangePoll)
+      #expect(await write(1) == (0, []), "nothing is known at the first")
+      #expect(await write(1) == (1, [answer, change]))
+      scheduler.advance(.seconds(1))
+      #expect(await write(1) == (1, [answer]), "it had not come back at once")
+      #expect(await write(5).expected == 1, "the writer is not idle after the first")
+      #expect(await write(1) == (0, []), "the last commit was of many")
+      #expect(await write(1) == (1, [answer, change]))
       try await close(log, driver)
     }
   }

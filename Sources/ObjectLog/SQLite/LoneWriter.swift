@@ -26,6 +26,7 @@ struct LoneWriter {
   mutating func committed(_ jobs: Int, in time: Duration, at now: Instant) {
     isAlone = jobs <= Self.maxJobs
     isQuick = time < Self.slowCommit
+    if !isAlone { comesBack = false }
     committed = now
   }
 

@@ -25,15 +25,15 @@ struct StoredHead {
       let count = try reader.map()
       fields.reserveCapacity(count)
       for _ in 0..<count {
-        let key = try reader.text()
-        if key == "metadata" {
+        let key = try reader.key()
+        if key.is("metadata") {
           let start = reader.offset
           for _ in 0..<(try reader.map()) { try take(&reader) }
           metadata = start..<reader.offset
         } else if reader.next == .map || reader.next == .array {
           try reader.skip()
         } else {
-          fields[key] = try reader.value()
+          fields[key.text] = try reader.value()
         }
       }
       try reader.finish()
@@ -45,14 +45,14 @@ struct StoredHead {
 
   /// Takes in a member of the metadata.
   private mutating func take(_ reader: inout CBORReader) throws(SkerryError) {
-    let key = try reader.text()
+    let key = try reader.key()
     switch key {
     case "uid": uid = try reader.text()
     case "deletionTimestamp":
       isBeingDeleted = true
       try reader.skip()
     case _ where SystemFields.contains(key): try reader.skip()
-    default: own.append((key, try reader.skip()))
+    default: own.append((key.text, try reader.skip()))
     }
   }
 
@@ -74,10 +74,12 @@ struct StoredHead {
 
 /// What of an object's metadata is the server's to set: an update has no say in it.
 enum SystemFields {
-  static let all: Value.Fields = [
-    "name": .null, "namespace": .null, "uid": .null, "creationTimestamp": .null, "deletionTimestamp": .null,
-    "deletionGracePeriodSeconds": .null, "generation": .null, "generateName": .null,
+  private static let names: [StaticString] = [
+    "name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
+    "generateName",
   ]
+  static let all = Value.Fields(names.map { ($0.description, .null) })
 
   static func contains(_ field: String) -> Bool { all.contains(field) }
+  static func contains(_ field: CBORKey) -> Bool { names.contains { field.is($0) } }
 }

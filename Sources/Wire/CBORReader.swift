@@ -186,6 +186,18 @@ package struct CBORReader: Sendable {
     return text
   }
 
+  /// A text that is a map's key, without a copy.
+  package mutating func key() throws(SkerryError) -> CBORKey {
+    let start = offset
+    let place = try string(CBORWriter.Major.text, "a text")
+    let isText = unsafe bytes.withUnsafeBufferPointer { all in
+      let part = unsafe UnsafeBufferPointer(rebasing: all[place])
+      return unsafe Self.isASCII(part) || String(validating: part, as: UTF8.self) != nil
+    }
+    guard isText else { throw error("the text is not UTF-8", at: start) }
+    return CBORKey(bytes, place)
+  }
+
   private static func isASCII(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
     let raw = UnsafeRawBufferPointer(bytes)
     var offset = 0

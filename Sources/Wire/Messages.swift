@@ -286,16 +286,14 @@ private func decodeMessage(_ bytes: Bytes, _ name: String) throws(SkerryError) -
 }
 
 private func readMap(
-  _ bytes: Bytes, _ name: String, _ member: (String, inout CBORReader) throws(SkerryError) -> Void
+  _ bytes: Bytes, _ name: String, _ member: (CBORKey, inout CBORReader) throws(SkerryError) -> Void
 ) throws(SkerryError) {
   do {
     var reader = CBORReader(bytes)
-    var last: String?
+    var last: CBORKey?
     for _ in 0..<(try reader.map()) {
-      let key = try reader.text()
-      if let last, !Value.Fields.precedes(last, key) {
-        throw violation("the key \"\(key)\" is repeated or out of order")
-      }
+      let key = try reader.key()
+      if let last, !last.precedes(key) { throw violation("the key \"\(key.text)\" is repeated or out of order") }
       last = key
       try member(key, &reader)
     }

@@ -93,4 +93,29 @@ import Wire
     #expect(try reader.bool())
     try reader.finish()
   }
+
+  /// Keys that are compared where they lie are in the same order, and have the same names, as their texts.
+  @Test func keysAreComparedInPlace() throws {
+    let names = ["", "a", "b", "uid", "name", "na\u{ef}ve", "metadata", "metadatb", "creationTimestamp"]
+    for left in names {
+      for right in names {
+        var reader = CBORReader(CBOR.encode([.string(left), .string(right)]))
+        try reader.array(of: 2)
+        let (first, second) = (try reader.key(), try reader.key())
+        #expect(first.text == left && second.text == right)
+        #expect(first.precedes(second) == Value.Fields.precedes(left, right), "\(left), \(right)")
+      }
+    }
+    var reader = CBORReader(CBOR.encode(["metadata"]))
+    try reader.array(of: 1)
+    let key = try reader.key()
+    #expect(key.is("metadata") && !key.is("metadatb") && !key.is("meta") && !key.is(""))
+    // Not UTF-8, and cut off.
+    #expect(throws: SkerryError.self) {
+      var reader = CBORReader([0x62, 0xc3, 0x28]); _ = try reader.key()
+    }
+    #expect(throws: SkerryError.self) {
+      var reader = CBORReader([0x62, 0x61]); _ = try reader.key()
+    }
+  }
 }

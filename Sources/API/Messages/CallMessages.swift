@@ -210,10 +210,11 @@ extension BatchItem {
   private static func update(_ params: CBORItem) throws(SkerryError) -> BatchItem? {
     var reader = params.reader
     var (resource, name, object): (String?, String?, Value?) = (nil, nil, nil)
-    var (namespace, subresource, last) = ("", "", "")
+    var (namespace, subresource) = ("", "")
+    var last: CBORKey?
     for _ in 0..<(try reader.map()) {
-      let key = try reader.text()
-      guard Value.Fields.precedes(last, key) else { return nil }
+      let key = try reader.key()
+      if let last, !last.precedes(key) { return nil }
       last = key
       switch key {
       case "sub": subresource = try reader.text()

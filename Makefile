@@ -62,6 +62,7 @@ fuzz: deps ## libFuzzer over every decoder that an outsider's bytes reach; SECON
 	scripts/fuzz.sh "$(SECONDS)"
 
 bench: release ## every scenario of skerry-bench once: a table, BENCH_OUT/bench.json and BENCH_OUT/bench.html
+	scripts/install-deps.sh test
 	scripts/bench.sh all
 
 bench-peers: release ## the same beside etcd, NATS and Mosquitto, with ratios

@@ -3,8 +3,12 @@ import ObjectModel
 import Wire
 
 /// What the node has told of one object's status, and how much of that the cloud is known to have. Pure.
+///
+/// A word that a later one supersedes before it is sent never reaches the cloud, and the cloud's cursor passes its number
+/// all the same: only of the newest word does the cursor say that it was applied. The cloud may have any of the others, or
+/// none, until then.
 struct ToldStatus: Sendable {
-  /// Statuses under way; beyond it the whole status is told instead of differences.
+  /// Statuses that the cloud may have; beyond it the whole status is told instead of differences.
   static let maxOpen = 4
   /// Statuses that may yet be shown by the cloud.
   static let maxRecent = 8
@@ -12,11 +16,11 @@ struct ToldStatus: Sendable {
   let uid: String
   /// The newest, whole.
   private(set) var status: Value?
-  /// The cloud has applied this one; nil as long as that is not known of any.
+  /// The cloud has applied this one, or one of `open`; nil as long as that is not known of any: wholes are told then.
   private var certain: Value?
-  /// Told, and not known to be applied, by their numbers.
-  private var open: [(number: UInt64, status: Value)] = []
-  /// The fields that were told lately, by their numbers, for what the cloud shows of them.
+  /// Told as differences after `certain`, oldest first.
+  private var open: [Value] = []
+  /// The fields that were told lately, by their numbers, for what the cloud shows of them. The last are of `status`.
   private var recent: [(number: UInt64, fields: Value)] = []
 
   init(uid: String) { self.uid = uid }
@@ -25,7 +29,7 @@ struct ToldStatus: Sendable {
   func fields(for new: Value) -> Value? {
     if status == new { return nil }
     guard let certain, open.count < Self.maxOpen else { return StatusIntent.whole(new) }
-    let fields = StatusIntent.difference(new, from: [certain] + open.map(\.status))
+    let fields = StatusIntent.difference(new, from: [certain] + open)
     return fields.object?.isEmpty == true ? nil : fields
   }
 
@@ -36,17 +40,24 @@ struct ToldStatus: Sendable {
       return
     }
     status = new
-    open.append((number, new))
+    if certain == nil || open.count >= Self.maxOpen {
+      // The whole is right whatever the cloud has; what differs from it is not told before it has this.
+      certain = nil
+      open = []
+    } else {
+      open.append(new)
+    }
     recent = (recent + [(number, fields)]).suffix(Self.maxRecent)
   }
 
   /// Whether it was told by this entry lately: a cloud whose slice waits for the link may have answered for it already.
   func wasTold(by number: UInt64) -> Bool { recent.contains { $0.number == number } }
 
+  /// The cloud's cursor has reached this number.
   mutating func applied(through number: UInt64) {
-    guard let last = open.last(where: { $0.number <= number }) else { return }
-    certain = last.status
-    open.removeAll { $0.number <= number }
+    guard let newest = recent.last?.number, newest <= number else { return }
+    certain = status
+    open = []
   }
 
   /// Whether what the cloud shows is what was told, now or lately: while statuses are under way it may be behind.

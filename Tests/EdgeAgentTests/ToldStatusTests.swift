@@ -52,6 +52,32 @@ import Wire
     #expect(told.fields(for: Self.status(3)) == StatusIntent.whole(Self.status(3)))
   }
 
+  /// The cursor passes a word that was superseded before it was sent: the cloud need not have it.
+  @Test func aWordThatWasSupersededIsNotTakenForApplied() throws {
+    for hasOne in [false, true] {
+      var (told, cloud) = (ToldStatus(uid: "u"), Value([:]))
+      if hasOne {
+        tell(&told, ["phase": "Pending", "hostIP": "10.0.0.1"], 1)
+        cloud = ["phase": "Pending", "hostIP": "10.0.0.1"]
+        told.applied(through: 1)
+      }
+      tell(&told, Self.status(0, ready: false), 2)
+      // Superseded before it was sent; another object's word has the number between them.
+      tell(&told, Self.status(0), 4)
+      told.applied(through: 3)
+      // So is the next.
+      let last = Self.status(0, ready: false)
+      let fields = try #require(told.fields(for: last))
+      tell(&told, last, 5)
+      cloud = StatusIntent.merge(fields, into: cloud).withoutNulls()
+      let shown = cloud["containerStatuses"][0]
+      #expect(shown["restartCount"] == 0 && shown["ready"] == false && cloud["phase"] == "Running")
+      told.applied(through: 5)
+      #expect(
+        told.fields(for: Self.status(1, ready: false)) == ["containerStatuses": [["name": "main", "restartCount": 1]]])
+    }
+  }
+
   /// A container that waits again does not run any more, also where the cloud holds an older word.
   @Test func theWholeLeavesNothingOfBefore() {
     let before: Value = [
